@@ -1,0 +1,76 @@
+"""A socket whose every read and write ends in time, however slowly the other side drips.
+
+``socket.settimeout`` bounds one operation; a server that sends a byte a second would hold a caller for ever.
+Here the time left until a total deadline bounds each operation as well.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+
+class DeadlineSocket:
+    """What ``http.client`` needs of a socket: ``makefile``, ``sendall`` and ``close``."""
+
+    def __init__(self, inner: socket.socket, read_s: float | None) -> None:
+        self.inner = inner
+        self.read_s = read_s
+        """How long one read may wait; None for ever."""
+        self.deadline: float | None = None
+        """When all reads and writes must be over, on the monotonic clock; None never."""
+
+    def _arm(self) -> None:
+        waits = [] if self.read_s is None else [self.read_s]
+        if self.deadline is not None:
+            left = self.deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError("the time for this call is over")
+            waits.append(left)
+        self.inner.settimeout(min(waits) if waits else None)
+
+    def sendall(self, data: Buffer) -> None:
+        """Send all of it, or raise TimeoutError or OSError."""
+        self._arm()
+        self.inner.sendall(data)
+
+    def makefile(self, mode: str = "rb") -> io.BufferedReader:
+        """A buffered reader whose reads obey both limits."""
+        # The unbuffered file keeps the descriptor alive when http.client closes the socket before the body is read.
+        return io.BufferedReader(_Raw(self.inner.makefile("rb", buffering=0), self._arm))
+
+    def shut(self) -> None:
+        """Wake whoever is reading, from any thread."""
+        try:
+            self.inner.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # Already closed by the other side: nobody is left to wake.
+            return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.inner.close()
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, inner: socket.SocketIO, arm: Callable[[], None]) -> None:
+        self._inner = inner
+        self._arm = arm
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int | None:
+        self._arm()
+        return self._inner.readinto(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()

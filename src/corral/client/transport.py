@@ -1,0 +1,199 @@
+"""One connection to a router, blocking, on ``http.client``.
+
+A GET on a connection that has gone stale is sent again on a new one. A POST never is: the caller gets
+BrokenCallError and reads the state before deciding. A connection idle for 3 s is replaced before a POST.
+"""
+
+from __future__ import annotations
+
+import socket
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse
+from time import monotonic
+
+from corral.client.deadline import DeadlineSocket
+from corral.client.settings import (
+    IDLE_LIMIT_S,
+    MAX_BODY_BYTES,
+    Timeouts,
+    build_headers,
+    build_tls,
+    explain_path_error,
+    find_proxy,
+)
+from corral.client.target import Target
+from corral.wire import BrokenCallError, Call, NotARouterError, Reply, UnreachableError, excerpt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+
+_CHUNK_BYTES = 1 << 16
+
+
+class Transport:
+    """Sends one call after another over one connection; not for use by two threads at once."""
+
+    def __init__(self, target: Target, timeouts: Timeouts, ca_file: str | None = None) -> None:
+        self._target = target
+        self._timeouts = timeouts
+        self._tls: ssl.SSLContext | None = build_tls(ca_file) if target.scheme == "https" else None
+        self._proxy = find_proxy(target)
+        self._http: HTTPConnection | None = None
+        self._socket: DeadlineSocket | None = None
+        self._used_at = 0.0
+
+    def send(self, call: Call, key: str | None) -> Reply:
+        """Send a call and read its whole reply.
+
+        Raises UnreachableError when it never reached the server, BrokenCallError when it may have,
+        NotARouterError when the reply is no HTTP or too large.
+        """
+        if call.method != "GET" and monotonic() - self._used_at > IDLE_LIMIT_S:
+            self.close()
+        reused = self._socket is not None
+        try:
+            response = self._exchange(call, key)
+        except UnreachableError as error:
+            stale = isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
+            if not (reused and stale and call.method == "GET"):
+                raise
+            response = self._exchange(call, key)
+        try:
+            body = self._read_body(response)
+        except (OSError, HTTPException, ValueError) as error:
+            self.close()
+            raise self._broken(call, error) from None
+        self._used_at = monotonic()
+        if response.will_close:
+            self.close()
+        return Reply(response.status, _lower_headers(response), body)
+
+    def open_stream(self, call: Call, key: str | None, headers_s: float) -> tuple[Reply, HTTPResponse]:
+        """Send a call whose reply has no end; return its head, and the response to read from.
+
+        ``headers_s`` bounds the wait for the head. Reads after it wait without limit; ``shut`` ends them.
+        """
+        response = self._exchange(call, key, headers_s)
+        if response.status != 200:
+            reply = Reply(response.status, _lower_headers(response), self._read_body(response))
+            self.close()
+            return reply, response
+        connection, _ = self._connect()
+        connection.deadline = connection.read_s = None
+        return Reply(response.status, _lower_headers(response), b""), response
+
+    def shut(self) -> None:
+        """Wake a thread that reads from this connection; safe from any thread."""
+        if self._socket is not None:
+            self._socket.shut()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._http is not None:
+            self._http.close()
+        self._http = self._socket = None
+
+    def _exchange(self, call: Call, key: str | None, total_s: float | None = None) -> HTTPResponse:
+        """Send the request and read the head of the reply."""
+        connection, http = self._connect()
+        limit_s = total_s if total_s is not None else self._timeouts.total_s
+        connection.deadline = None if limit_s is None else monotonic() + limit_s
+        headers = build_headers(self._target, key)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            http.request(call.method, self._path(call), call.body, headers)
+            return http.getresponse()
+        except (OSError, HTTPException, ValueError) as error:
+            self.close()
+            raise self._broken(call, error) from error
+
+    def _path(self, call: Call) -> str:
+        path = self._target.prefix + call.path
+        if self._proxy and self._target.scheme == "http":
+            return f"http://{self._target.authority}{path}"
+        return path
+
+    def _connect(self) -> tuple[DeadlineSocket, HTTPConnection]:
+        if self._socket is not None and self._http is not None:
+            return self._socket, self._http
+        try:
+            inner = self._dial()
+        except (OSError, HTTPException, UnicodeError) as error:
+            raise explain_path_error(self._target, error) from None
+        self._socket = DeadlineSocket(inner, self._timeouts.read_s)
+        self._http = HTTPConnection(self._target.host or "localhost", self._target.port or 80)
+        # http.client asks no more of its socket than DeadlineSocket has.
+        self._http.sock = self._socket
+        return self._socket, self._http
+
+    def _dial(self) -> socket.socket:
+        connect_s = self._timeouts.connect_s
+        if self._target.scheme == "unix":
+            inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            inner.settimeout(connect_s)
+            try:
+                inner.connect(self._target.socket_path)
+            except BaseException:
+                inner.close()
+                raise
+            return inner
+        if self._proxy:
+            inner = self._dial_proxy(self._proxy)
+        else:
+            inner = socket.create_connection((self._target.host, self._target.port), connect_s)
+        inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is None:
+            return inner
+        try:
+            return self._tls.wrap_socket(inner, server_hostname=self._target.host)
+        except BaseException:
+            inner.close()
+            raise
+
+    def _dial_proxy(self, proxy: str) -> socket.socket:
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(proxy)
+        tunnel = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=self._timeouts.connect_s)
+        if self._target.scheme == "https":
+            tunnel.set_tunnel(self._target.host, self._target.port)
+        tunnel.connect()
+        inner: socket.socket = tunnel.sock
+        return inner
+
+    def _read_body(self, response: HTTPResponse) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            piece = response.read(_CHUNK_BYTES)
+            if not piece:
+                break
+            size += len(piece)
+            pieces.append(piece)
+            if size > MAX_BODY_BYTES:
+                self.close()
+                raise NotARouterError(
+                    f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
+                    "Check the URL: something other than llama-server seems to answer.",
+                )
+        missing = response.length
+        if missing:
+            raise ConnectionResetError(f"the answer was cut: {missing} bytes are missing")
+        return b"".join(pieces)
+
+    def _broken(self, call: Call, error: Exception) -> UnreachableError | NotARouterError:
+        label = self._target.label
+        if isinstance(error, BadStatusLine) and not isinstance(error, ConnectionError):
+            return NotARouterError(
+                f"What answers on {label} does not speak HTTP: {excerpt(str(error).encode())}",
+                "Check the port; an https:// router needs https:// in the URL.",
+            )
+        explained = explain_path_error(self._target, error)
+        if call.method == "GET":
+            return explained
+        return BrokenCallError(explained.message, explained.hint)
+
+
+def _lower_headers(response: HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}

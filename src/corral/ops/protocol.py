@@ -1,0 +1,119 @@
+"""How a verb talks to the world: inputs come in, effects go out, and time is an argument.
+
+A verb is an object with ``start(now)``, ``on(input, now)`` and ``interrupt(now)``, each returning effects. It
+holds no clock, socket or thread, so the same verb runs under the blocking driver, the async one and in tests.
+
+Rule for drivers: perform effects in the order given; feed each result back through ``on``; when nothing is
+left to do, wait for an event or for the newest ``WakeAt``, then feed ``Tick``. ``now`` never runs backwards.
+"""
+
+from __future__ import annotations
+
+from corral.wire import Call, CorralError, Event, Listing, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol, TypeAlias
+else:
+
+    class Protocol:
+        """Stands in at run time, where ``typing`` would cost start-up time."""
+
+
+# What a verb is told.
+
+
+class Listed(Record):
+    """A look at the router came back."""
+
+    listing: Listing
+
+
+class LookFailed(Record):
+    """A look at the router did not come back."""
+
+    error: CorralError
+
+
+class Answered(Record):
+    """A call that was sent is over: ``error`` is None, or what the server or the path said."""
+
+    tag: str
+    error: CorralError | None
+
+
+class Heard(Record):
+    """The event stream said something."""
+
+    event: Event
+    at: float
+    """When the bytes arrived, on the driver's clock; it may lie a little before ``now``."""
+
+
+class StreamOpened(Record):
+    """The event stream's headers are here: every event from now on will be seen."""
+
+
+class StreamLost(Record):
+    """There is no event stream now: it ended, broke or is not offered. The driver keeps trying to reopen it."""
+
+    error: CorralError | None
+
+
+class Tick(Record):
+    """The time asked for with WakeAt has come."""
+
+
+# What a verb asks for.
+
+
+class Look(Record):
+    """Read the list of models."""
+
+
+class Send(Record):
+    """Send a call once; never again without a new Send."""
+
+    tag: str
+    call: Call
+    apart: bool = False
+    """The call may block for long: give it a connection of its own and go on with the rest."""
+
+
+class Listen(Record):
+    """Open the event stream, and reopen it when it breaks, until the verb is done."""
+
+
+class WakeAt(Record):
+    """Feed a Tick at this time unless something else comes first; replaces the earlier WakeAt."""
+
+    at: float
+
+
+class Say(Record):
+    """Tell the person who waits; ``fact`` is one of the verb's public values."""
+
+    fact: object
+
+
+class Done(Record):
+    """The verb is over; ``report`` is its result."""
+
+    report: object
+
+
+if TYPE_CHECKING:
+    Input: TypeAlias = Listed | LookFailed | Answered | Heard | StreamOpened | StreamLost | Tick
+    Effect: TypeAlias = Look | Send | Listen | WakeAt | Say | Done
+
+    class Verb(Protocol):
+        """What a driver runs."""
+
+        def start(self, now: float) -> list[Effect]:
+            """Begin."""
+
+        def on(self, given: Input, now: float) -> list[Effect]:
+            """Take one input."""
+
+        def interrupt(self, now: float) -> list[Effect]:
+            """Stop at once: the effects end with Done, whose report says what was and was not done."""

@@ -1,0 +1,47 @@
+"""The calls that change something: load and unload one model.
+
+Both answer before the thing is done. ``{"success": true}`` to an unload means that the stop was queued; the
+model's child may live for its whole stop-timeout. To a load it means that the child was started.
+
+Source: llama.cpp ``tools/server/server-models.cpp`` b11434; texts compared back to December 2025.
+"""
+
+from __future__ import annotations
+
+from corral.wire.errors import RefusedError
+from corral.wire.reply import Call, Reply, encode_json, excerpt, read_document
+
+_NOT_RUNNING = ("model is not running", "model is not loaded")
+_ALREADY_RUNNING = ("model is already running", "model is already loaded")
+
+
+def load_model(model_id: str) -> Call:
+    """Ask for a load. At the router's maximum this first evicts another model and answers when that is gone."""
+    return Call("POST", "/models/load", read_success, encode_json({"model": model_id}))
+
+
+def unload_model(model_id: str) -> Call:
+    """Ask for an unload. Blocks only for a model that is downloading."""
+    return Call("POST", "/models/unload", read_success, encode_json({"model": model_id}))
+
+
+def read_success(reply: Reply) -> None:
+    """Read the answer to a load or unload; raises RefusedError unless it says success."""
+    document = read_document(reply)
+    if document.get("success") is not True:
+        raise RefusedError(f"The router did not confirm: {excerpt(reply.body)}", status=reply.status)
+
+
+def says_not_running(error: RefusedError) -> bool:
+    """Whether an unload was refused because the model has no child process (the list must confirm it)."""
+    return any(text in error.message for text in _NOT_RUNNING)
+
+
+def says_already_running(error: RefusedError) -> bool:
+    """Whether a load was refused because the model is resident already."""
+    return any(text in error.message for text in _ALREADY_RUNNING)
+
+
+def says_not_found(error: RefusedError) -> bool:
+    """Whether the router does not know the model: 400 to an unload, 404 to a load."""
+    return "model is not found" in error.message
