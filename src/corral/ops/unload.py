@@ -128,7 +128,7 @@ class Unload:
     def _take_stream(self, is_open: bool, now: float) -> list[Effect]:
         self._pace.stream_open = is_open
         self._pace.hurry()
-        return self._pace.next(now, self._deadline) if not self._acting else self._go_on(now)
+        return self._go_on(now)
 
     def _take_event(self, heard: Heard) -> None:
         target = self._targets.get(heard.event.model)
@@ -146,7 +146,7 @@ class Unload:
     def _go_on(self, now: float) -> list[Effect]:
         """Send what is ready, end when all is settled, look when only the list can tell."""
         if not self._acting:
-            return []
+            return self._pace.next(now, self._deadline)
         effects = self._send_ready(now)
         open_targets = [target for target in self._targets.values() if not target.is_settled]
         if effects:
