@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 
 from corral.client.engine import Engine
 from corral.client.events import EventThread
@@ -132,11 +133,14 @@ class Router:
         report: WaitReport = self.run(WaitFor(names, state, timeout_s=timeout_s))
         return report
 
-    def follow(self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None) -> Iterator[Heard]:
+    def follow(
+        self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None, deadline: float | None = None
+    ) -> Iterator[Heard]:
         """What the router says, as it says it; reconnects until the caller stops.
 
         ``on_state`` hears when the stream opens and breaks: what was said in between is lost, so look at the
-        list then. Raises RefusedError where this build has no event stream, or not for us.
+        list then. ``deadline`` is on ``time.monotonic``'s clock; None is never. Raises RefusedError where this
+        build has no event stream, or not for us.
         """
         self.list_models()
         inbox: SimpleQueue[StreamOpened | Heard | StreamLost] = SimpleQueue()
@@ -144,7 +148,10 @@ class Router:
         thread.start()
         try:
             while True:
-                item = inbox.get()
+                try:
+                    item = inbox.get(timeout=None if deadline is None else max(0.0, deadline - monotonic()))
+                except Empty:
+                    return
                 if isinstance(item, Heard):
                     yield item
                     continue
