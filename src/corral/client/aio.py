@@ -43,6 +43,7 @@ from corral.wire import (
     AuthError,
     BrokenCallError,
     Call,
+    Event,
     Listing,
     Model,
     NotARouterError,
@@ -140,7 +141,7 @@ class AsyncRouter:
         report: WaitReport = await self.run(WaitFor(names, state, timeout_s=timeout_s))
         return report
 
-    async def follow(self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None) -> AsyncIterator[Heard]:
+    async def follow(self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None) -> AsyncIterator[Event]:
         """What the router says, as it says it; see ``Router.follow``."""
         await self.list_models()
         inbox: asyncio.Queue[StreamOpened | Heard | StreamLost] = asyncio.Queue()
@@ -149,7 +150,7 @@ class AsyncRouter:
             while True:
                 item = await inbox.get()
                 if isinstance(item, Heard):
-                    yield item
+                    yield item.event
                     continue
                 if isinstance(item, StreamLost) and isinstance(item.error, RefusedError):
                     raise item.error

@@ -23,7 +23,7 @@ from corral.ops import (
     WaitFor,
     WaitReport,
 )
-from corral.wire import AuthError, Call, Listing, Model, RefusedError, Reply, list_models
+from corral.wire import AuthError, Call, Event, Listing, Model, RefusedError, Reply, list_models
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Router:
 
     def follow(
         self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None, deadline: float | None = None
-    ) -> Iterator[Heard]:
+    ) -> Iterator[Event]:
         """What the router says, as it says it; reconnects until the caller stops.
 
         ``on_state`` hears when the stream opens and breaks: what was said in between is lost, so look at the
@@ -153,7 +153,7 @@ class Router:
                 except Empty:
                     return
                 if isinstance(item, Heard):
-                    yield item
+                    yield item.event
                     continue
                 if isinstance(item, StreamLost) and isinstance(item.error, RefusedError):
                     raise item.error

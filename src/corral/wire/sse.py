@@ -38,6 +38,11 @@ class SseDecoder:
         self.dropped = 0
         """How many events were larger than the limit."""
 
+    @property
+    def buffered_bytes(self) -> int:
+        """How much of an unfinished event is held."""
+        return len(self._line) + sum(map(len, self._data))
+
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take more bytes; return the events that they complete."""
         events: list[ServerSentEvent] = []
