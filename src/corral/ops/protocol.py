@@ -102,18 +102,18 @@ class Done(Record):
     report: object
 
 
-if TYPE_CHECKING:
-    Input: TypeAlias = Listed | LookFailed | Answered | Heard | StreamOpened | StreamLost | Tick
-    Effect: TypeAlias = Look | Send | Listen | WakeAt | Say | Done
+Input: TypeAlias = Listed | LookFailed | Answered | Heard | StreamOpened | StreamLost | Tick
+Effect: TypeAlias = Look | Send | Listen | WakeAt | Say | Done
 
-    class Verb(Protocol):
-        """What a driver runs."""
 
-        def start(self, now: float) -> list[Effect]:
-            """Begin."""
+class Verb(Protocol):
+    """What a driver runs."""
 
-        def on(self, given: Input, now: float) -> list[Effect]:
-            """Take one input."""
+    def start(self, now: float) -> list[Effect]:
+        """Begin."""
 
-        def interrupt(self, now: float) -> list[Effect]:
-            """Stop at once: the effects end with Done, whose report says what was and was not done."""
+    def on(self, given: Input, now: float) -> list[Effect]:
+        """Take one input."""
+
+    def interrupt(self, now: float) -> list[Effect]:
+        """Stop at once: the effects end with Done, whose report says what was and was not done."""
