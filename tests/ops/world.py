@@ -64,11 +64,11 @@ class World:
         self._take(self.verb.on(given, self.now))
 
     def show(self, *models: Model, has_events: bool | None = True) -> None:
-        """Answer the look that was asked for, waking the verb until it asks."""
-        for _ in range(50):
-            if self.looks:
-                break
+        """Answer the look that was asked for, waking the verb until it asks or ends."""
+        while not self.looks:
             self.tick()
+            if self.report is not None:
+                return
         assert self.looks == 1, "exactly one look at a time"
         self.looks = 0
         self.give(Listed(listing(*models, has_events=has_events)))
@@ -77,6 +77,8 @@ class World:
         """The look that was asked for fails."""
         while not self.looks:
             self.tick()
+            if self.report is not None:
+                return
         self.looks = 0
         self.give(LookFailed(error))
 

@@ -19,6 +19,7 @@ WITH_STREAM_S = 2.0
 LEAST_STEP_S = 0.002
 FIRST_STEP_S = 0.03
 LAST_STEP_S = 0.5
+LAST_LOOK_S = 0.1
 RETRY_S = 0.25
 GIVE_UP_S = 5.0
 
@@ -69,6 +70,9 @@ class Pace:
         if self.is_looking:
             return [WakeAt(max(deadline, now + RETRY_S))]
         at = self._next_at()
+        if self._looked_at < deadline - LAST_LOOK_S:
+            # The last word belongs to the list: one more look just before the time is up.
+            at = min(at, deadline - LAST_LOOK_S)
         if at <= now:
             self._due = False
             self.is_looking = True

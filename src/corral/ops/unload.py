@@ -64,7 +64,6 @@ class Unload:
         self._deadline = 0.0
         self._listening = False
         self._acting = False
-        self._last_look_asked = False
 
     def start(self, now: float) -> list[Effect]:
         """Begin with a look."""
@@ -152,14 +151,8 @@ class Unload:
         if effects:
             self._pace.restart()
             return [*effects, *self._pace.next(now, self._deadline)]
-        if not open_targets or self._is_accepted(open_targets):
+        if not open_targets or self._is_accepted(open_targets) or now >= self._deadline:
             return self._finish(now)
-        if now >= self._deadline and not self._pace.is_looking:
-            if self._last_look_asked:
-                return self._finish(now)
-            self._last_look_asked = True
-            self._pace.hurry()
-            return self._pace.next(now, now + MARGIN_S)
         if any(target.is_doubtful for target in open_targets) or all(t.gone_at is not None for t in open_targets):
             self._pace.hurry()
         waiting = tuple((target.model_id, target.describe_wait()) for target in open_targets)
