@@ -12,7 +12,7 @@ from corral.faces.cli import exits
 from corral.faces.cli.commands import COMMANDS, HIDDEN, Command, find_command
 from corral.faces.cli.console import Console
 from corral.faces.cli.options import QUIET, build_parser, parse, split_command
-from corral.wire import BadArgumentError, CorralError, RefusedError, escape_controls, show_name
+from corral.wire import BadArgumentError, CorralError, escape_controls, show_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ def _report_error(error: CorralError, argv: Sequence[str], console: Console) -> 
     if "--json" in argv and not console.wrote:
         from json import dumps
 
-        detail: dict[str, object] = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        if isinstance(error, RefusedError):
-            detail["status"] = error.status
-        console.line(dumps({"schema_version": 1, "error": detail, "exit_code": code}))
+        from corral.faces.cli.words import describe_error
+
+        console.line(dumps({"schema_version": 1, "error": describe_error(error), "exit_code": code}))
     return code

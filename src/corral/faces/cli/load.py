@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from json import dumps
 
-from corral.faces.cli.exits import code_of_report
+from corral.faces.cli.columns import format_rows
+from corral.faces.cli.exits import DONE, code_of_report
+from corral.faces.cli.listing import describe_state
 from corral.faces.cli.options import COMMON, Option, Spec
 from corral.faces.cli.progress import Progress
 from corral.faces.cli.session import open_router
 from corral.faces.cli.words import count, describe_report, print_next_steps, print_outcomes, tell_seconds
-from corral.ops import Load
+from corral.ops import Load, find_models
 from corral.wire import show_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from corral.client import Router
     from corral.faces.cli.console import Console
     from corral.ops import LoadReport
 
 SPEC = Spec(
     "NAME... [options]",
-    (Option(("--no-wait",), "end when the router has accepted the requests"), *COMMON),
+    (
+        Option(("-n", "--dry-run"), "show what would be done, and do nothing"),
+        Option(("--no-wait",), "end when the router has accepted the requests"),
+        *COMMON,
+    ),
     "NAME",
     "Waits up to 10 minutes unless --timeout says otherwise. Exit 0 only if every model was seen loaded.",
 )
@@ -31,6 +38,8 @@ def run(args: Namespace, console: Console) -> int:
     """Load what was named, and tell what was seen to happen."""
     verb = Load(args.words, wait=not args.no_wait, timeout_s=args.timeout)
     with open_router(args) as router:
+        if args.dry_run:
+            return _show_plan(args, router, console)
         report: LoadReport = router.run(verb, Progress(console))
         code = code_of_report(report)
         if args.json:
@@ -40,6 +49,26 @@ def run(args: Namespace, console: Console) -> int:
             _conclude(report, router.url, console)
         print_next_steps(report, console)
         return code
+
+
+def _show_plan(args: Namespace, router: Router, console: Console) -> int:
+    models = find_models(router.list_models(), args.words)
+    actions = ["leave" if model.is_resident and model.status != "loading" else "load" for model in models]
+    if args.json:
+        planned = [
+            {"id": model.id, "status": model.status, "action": action}
+            for model, action in zip(models, actions, strict=True)
+        ]
+        console.line(dumps({"schema_version": 1, "url": router.url, "dry_run": True, "models": planned}))
+    else:
+        rows = [
+            (show_name(model.id), action, f"it is {describe_state(model)}")
+            for model, action in zip(models, actions, strict=True)
+        ]
+        for line in format_rows([("NAME", "ACTION", "REASON"), *rows]):
+            console.line(line)
+    console.say("Nothing was changed.")
+    return DONE
 
 
 def _conclude(report: LoadReport, url: str, console: Console) -> None:

@@ -9,7 +9,7 @@ from corral.faces.cli.exits import code_of_wait
 from corral.faces.cli.options import COMMON, Option, Spec
 from corral.faces.cli.progress import Progress
 from corral.faces.cli.session import open_router
-from corral.faces.cli.words import NEXT_STEPS, count
+from corral.faces.cli.words import NEXT_STEPS, count, describe_error
 from corral.ops import STATES, WaitFor
 from corral.wire import BadArgumentError, escape_controls, show_name
 
@@ -85,5 +85,5 @@ def _describe(report: WaitReport, url: str, code: int) -> dict[str, Any]:
         "missing": [{"id": model, "status": status} for model, status in report.missing],
     }
     if report.error is not None:
-        document["error"] = {"message": report.error.message, "hint": report.error.hint}
+        document["error"] = describe_error(report.error)
     return document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.faces.cli.columns import format_rows
 from corral.faces.cli.exits import SUCCESS
-from corral.wire import escape_controls, show_name
+from corral.wire import CorralError, RefusedError, escape_controls, show_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from corral.faces.cli.console import Console
     from corral.ops import LoadReport, Outcome, UnloadReport
 
+_WORDS = {
+    "already_unloaded": "was not resident",
+    "vanished": "not listed any more",
+    "denied": "not allowed",
+    "unreachable": "no answer",
+    "not_requested": "not asked for",
+    "already_loaded": "was resident",
+    "load_failed": "failed",
+}
+"""Where the outcome's own name does not read well."""
+
 NEXT_STEPS = {
-    "came_back": "Something keeps asking for it: 'corral events' shows when; stop that client, then unload again.",
+    "came_back": "A client asked for it again: stop that client, or start the router with --no-models-autoload.",
     "still_loading": "Give it more --timeout; --now kills it while it loads, and says what that can do.",
     "not_seen_unloaded": "'corral wait NAME --for unloaded' goes on waiting; the router's log says what it waits for.",
     "not_seen_loaded": "The router goes on loading: 'corral wait NAME --for loaded' goes on waiting.",
@@ -65,7 +76,15 @@ def describe_report(report: UnloadReport | LoadReport, url: str, code: int) -> d
         "models": [_describe_outcome(item) for item in report.outcomes],
     }
     if report.error is not None:
-        document["error"] = {"message": report.error.message, "hint": report.error.hint}
+        document["error"] = describe_error(report.error)
+    return document
+
+
+def describe_error(error: CorralError) -> dict[str, Any]:
+    """An error for ``--json``."""
+    document: dict[str, Any] = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    if isinstance(error, RefusedError):
+        document["status"] = error.status
     return document
 
 
@@ -80,7 +99,8 @@ def tell_seconds(seconds: float) -> str:
 
 
 def _name(item: Outcome) -> str:
-    return item.outcome.replace("_", " ")
+    name = _WORDS.get(item.outcome, item.outcome.replace("_", " "))
+    return f"{name} (exit {item.exit_code})" if item.outcome == "load_failed" and item.exit_code is not None else name
 
 
 def _explain(item: Outcome) -> str:
@@ -100,4 +120,6 @@ def _describe_outcome(item: Outcome) -> dict[str, Any]:
     }
     if item.evicted:
         document["evicted"] = item.evicted
+    if item.error is not None:
+        document["error"] = describe_error(item.error)
     return document

@@ -1,0 +1,181 @@
+"""Settings: default < file < environment < flag, and errors that name where the bad value stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corral.config import Config, Flags, find_config_file, load_config, parse_duration, read_key_file
+from corral.wire import BadArgumentError
+
+
+def write_config(folder: Path, text: str) -> dict[str, str]:
+    """Write the file where it is looked for, and return the environment that leads to it."""
+    (folder / "corral").mkdir()
+    (folder / "corral" / "config.toml").write_text(text, encoding="utf-8")
+    return {"XDG_CONFIG_HOME": str(folder)}
+
+
+def test_empty_world_gives_defaults() -> None:
+    """Without flags, variables and a file every setting is left to the client."""
+    assert Config() == load_config(Flags(), {})
+
+
+def test_precedence_of_url(tmp_path: Path) -> None:
+    """--url beats CORRAL_URL beats LLAMA_SERVER_URL beats the file."""
+    environ = write_config(tmp_path, 'url = "http://file"')
+    seen = [load_config(Flags(), environ).url]
+    environ["LLAMA_SERVER_URL"] = "http://llama"
+    seen.append(load_config(Flags(), environ).url)
+    environ["CORRAL_URL"] = "http://corral"
+    seen.append(load_config(Flags(), environ).url)
+    seen.append(load_config(Flags(url="http://flag"), environ).url)
+
+    assert ["http://file", "http://llama", "http://corral", "http://flag"] == seen
+
+
+def test_precedence_of_key(tmp_path: Path) -> None:
+    """--api-key-file beats CORRAL_API_KEY beats LLAMA_API_KEY beats the file."""
+    environ = write_config(tmp_path, 'api_key = "from-config"')
+    key_file = tmp_path / "key"
+    key_file.write_text("from-flag\n")
+    seen = [load_config(Flags(), environ).api_key]
+    environ["LLAMA_API_KEY"] = "from-llama"
+    seen.append(load_config(Flags(), environ).api_key)
+    environ["CORRAL_API_KEY"] = "from-corral"
+    seen.append(load_config(Flags(), environ).api_key)
+    seen.append(load_config(Flags(api_key_file=str(key_file)), environ).api_key)
+
+    assert ["from-config", "from-llama", "from-corral", "from-flag"] == seen
+
+
+def test_empty_variable_counts_as_unset() -> None:
+    """An empty variable means the same as none."""
+    assert Config() == load_config(Flags(), {"CORRAL_URL": "", "CORRAL_API_KEY": "", "CORRAL_CONFIG": ""})
+
+
+def test_key_of_the_file_stays_with_its_url(tmp_path: Path) -> None:
+    """A key that stands beside a url in the file goes to no other router."""
+    environ = write_config(tmp_path, 'url = "http://mine:8080"\napi_key = "secret"')
+
+    assert "secret" == load_config(Flags(), environ).api_key
+    assert "secret" == load_config(Flags(url="http://mine:8080/"), environ).api_key
+    assert load_config(Flags(url="http://other:8080"), environ).api_key is None
+
+
+def test_paths_in_the_file_count_from_its_folder(tmp_path: Path) -> None:
+    """A relative path in the file is relative to the file, whatever the working folder is."""
+    environ = write_config(tmp_path, 'api_key_file = "key"\nca_file = "ca.pem"')
+    (tmp_path / "corral" / "key").write_text("k1\n")
+    config = load_config(Flags(), environ)
+
+    assert ("k1", str(tmp_path / "corral" / "ca.pem")) == (config.api_key, config.ca_file)
+
+
+def test_timeouts_from_file_variable_and_flag(tmp_path: Path) -> None:
+    """Time limits are read as durations or plain seconds, from each source."""
+    environ = write_config(tmp_path, 'connect_timeout = 2\nread_timeout = "1m"')
+    config = load_config(Flags(read_timeout_s=3.0), environ | {"CORRAL_CONNECT_TIMEOUT": "500ms"})
+
+    assert (0.5, 3.0) == (config.connect_timeout_s, config.read_timeout_s)
+    assert 60.0 == load_config(Flags(), environ).read_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ulr = 'x'", "ulr"),
+        ("url = 8080", "url"),
+        ("connect_timeout = true", "connect_timeout"),
+        ("connect_timeout = 'soon'", "connect_timeout"),
+        ("url = ", "Invalid value"),
+        ("[url]\nx = 1", "url"),
+    ],
+)
+def test_errors_name_file_and_key(tmp_path: Path, text: str, named: str) -> None:
+    """A bad file is refused with its path and the setting that is wrong."""
+    environ = write_config(tmp_path, text)
+
+    with pytest.raises(BadArgumentError) as caught:
+        load_config(Flags(), environ)
+
+    assert "config.toml" in caught.value.message
+    assert named in caught.value.message
+
+
+def test_config_that_was_named_must_exist(tmp_path: Path) -> None:
+    """CORRAL_CONFIG leads to a file, or it is an error that names it."""
+    with pytest.raises(BadArgumentError, match="nowhere"):
+        load_config(Flags(), {"CORRAL_CONFIG": str(tmp_path / "nowhere")})
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"HOME": ""}, {"HOME": "/nonexistent"}, {"HOME": "relative"}, {"XDG_CONFIG_HOME": "relative"}]
+)
+def test_missing_home_is_no_problem(environ: dict[str, str]) -> None:
+    """A home that is missing, empty or relative means that there is no file."""
+    assert find_config_file(environ) is None
+
+
+def test_repr_masks_the_key() -> None:
+    """The key never shows in the representation."""
+    assert "hunter2" not in repr(Config(api_key="hunter2"))
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (b"k1", "k1"),
+        (b"k1\n", "k1"),
+        (b"k1\r\nk2\r\n", "k1"),
+        (b"\n# mine\n\n  k1  \n", "k1"),
+        (b"\xff\n", "\udcff"),
+    ],
+)
+def test_key_file_gives_its_first_key(tmp_path: Path, data: bytes, key: str) -> None:
+    """The key is the first line that is neither empty nor a comment."""
+    path = tmp_path / "key"
+    path.write_bytes(data)
+
+    assert key == read_key_file(str(path), "--api-key-file")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n# no\n", b"x" * 70_000])
+def test_key_file_without_a_key_is_refused(tmp_path: Path, data: bytes) -> None:
+    """An empty or far too large key file is an error that names it and shows nothing of it."""
+    path = tmp_path / "key"
+    path.write_bytes(data)
+
+    with pytest.raises(BadArgumentError) as caught:
+        read_key_file(str(path), "--api-key-file")
+
+    assert str(path) in caught.value.message
+    assert "xxx" not in caught.value.message
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/key", "/", "bad\0path"])
+def test_key_file_that_cannot_be_read_is_named(path: str) -> None:
+    """A key file that is missing, a folder or no path at all is an error, not a crash."""
+    with pytest.raises(BadArgumentError, match="cannot be read"):
+        read_key_file(path, "--api-key-file")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90.0), ("1.5", 1.5), ("90s", 90.0), ("10m", 600.0), ("1h30m", 5400.0), ("500ms", 0.5), (" 2s ", 2.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """Durations are seconds, or numbers with units."""
+    assert seconds == parse_duration(text, "--timeout")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "-4", "0", "0s", "1x", "1h30", "nan", "inf", "1e9", "1..5s", "٣s", "9999d", "1 s", "\x1b[31m"]
+)
+def test_bad_durations_are_refused(text: str) -> None:
+    """What is no duration, or none that can be waited for, is refused with its origin and printable text."""
+    with pytest.raises(BadArgumentError, match="^--timeout: ") as caught:
+        parse_duration(text, "--timeout")
+
+    assert caught.value.message.isprintable()
