@@ -1,36 +1,22 @@
-"""Runs the command line, in this process and as one of its own, and serves it replies byte by byte."""
+"""Runs the command line, in this process and as one of its own, against servers that answer as told."""
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import corral
 from corral.faces.cli import main
+from tests.faces.kit import Answer, RawRouter, Result, ScriptedHandler, ScriptedServer
 
 SOURCE = str(Path(corral.__file__).parent.parent)
-
-
-class Result(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Answer = Callable[[str, str, dict[str, str], bytes], bytes | None]
-"""Method, path, headers and body of a request to the bytes of its reply; None hangs until the test is over."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,45 +70,13 @@ def finish() -> Callable[[subprocess.Popen[str]], Result]:
     return wait
 
 
-class _Server(ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-    answer: Answer
-    over: threading.Event
-
-
-class _Handler(StreamRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        """Answer requests until the answer says nothing more, or says to close."""
-        while line := self.rfile.readline():
-            method, path, _ = line.decode("latin-1").split(" ", 2)
-            headers: dict[str, str] = {}
-            while header := self.rfile.readline().strip():
-                name, _, value = header.decode("latin-1").partition(":")
-                headers[name.lower()] = value.strip()
-            body = self.rfile.read(int(headers.get("content-length", 0)))
-            reply = self.server.answer(method, path, headers, body)
-            if reply is None:
-                self.server.over.wait(20)
-                return
-            if reply == b"":
-                # A reset rather than an orderly end.
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                return
-            self.wfile.write(reply)
-            if b"connection: close" in reply[:500].lower():
-                return
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
     """Starts a server that answers as told, and returns its URL."""
-    servers: list[_Server] = []
+    servers: list[ScriptedServer] = []
 
     def start(answer: Answer) -> str:
-        server = _Server(("127.0.0.1", 0), _Handler)
+        server = ScriptedServer(("127.0.0.1", 0), ScriptedHandler)
         server.answer, server.over = answer, threading.Event()
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
@@ -133,53 +87,6 @@ def serve() -> Iterator[Callable[[Answer], str]]:
         server.over.set()
         server.shutdown()
         server.server_close()
-
-
-def reply(status: int, document: object, *, server: str = "llama.cpp", extra: Sequence[str] = ()) -> bytes:
-    """An HTTP reply; ``document`` is bytes as they are, or a value to be sent as JSON."""
-    body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    lines = [f"HTTP/1.1 {status} X", f"Server: {server}", f"Content-Length: {len(body)}", *extra]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def refusal(status: int, message: str, kind: str = "invalid_request_error") -> bytes:
-    """An error as llama-server sends it."""
-    return reply(status, {"error": {"code": status, "message": message, "type": kind}})
-
-
-class RawRouter:
-    """The least that passes for a router: a list, and loads and unloads that are done at once."""
-
-    def __init__(self, models: dict[str, str]) -> None:
-        self.models = dict(models)
-        self.posts: list[tuple[str, str]] = []
-        self.ports = dict.fromkeys(models, 5000)
-        self.on_post: Callable[[str, str], bytes | None] | None = None
-        """May answer a POST in the router's place."""
-
-    def __call__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes | None:
-        """Answer one request."""
-        if path == "/models":
-            return reply(200, {"object": "list", "data": [self._describe(model) for model in self.models]})
-        if method != "POST":
-            return refusal(404, "File Not Found", "not_found_error")
-        model, verb = json.loads(body)["model"], path.rpartition("/")[2]
-        self.posts.append((verb, model))
-        if self.on_post is not None:
-            answer = self.on_post(verb, model)
-            if answer != b"as usual":
-                return answer
-        self.act(verb, model)
-        return reply(200, {"success": True})
-
-    def act(self, verb: str, model: str) -> None:
-        """Do what the request asks for."""
-        self.models[model] = "loaded" if verb == "load" else "unloaded"
-        self.ports[model] += verb == "load"
-
-    def _describe(self, model: str) -> dict[str, Any]:
-        status = {"value": self.models[model], "args": ["--port", str(self.ports[model])]}
-        return {"id": model, "aliases": [f"alias-of-{model}"], "tags": ["test"], "status": status}
 
 
 @pytest.fixture

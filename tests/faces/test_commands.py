@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faces.kit import refusal, reply
+
 if TYPE_CHECKING:
-    from conftest import RawRouter, Result
+    from tests.faces.kit import RawRouter, Result
 
     Cli = Callable[..., Result]
+
+
+SUCCESS = reply(200, {"success": True})
 
 
 def test_ls_lists_all_models(cli: Cli, router: RawRouter) -> None:
@@ -194,7 +199,7 @@ def test_models_that_come_back_are_told_apart(cli: Cli, router: RawRouter) -> No
     def bring_back(verb: str, model: str) -> bytes:
         if model == "alpha":
             router.ports["alpha"] += 1
-            return reply_success()
+            return SUCCESS
         return b"as usual"
 
     router.on_post = bring_back
@@ -207,7 +212,7 @@ def test_models_that_come_back_are_told_apart(cli: Cli, router: RawRouter) -> No
 
 def test_one_failure_does_not_stop_the_others(cli: Cli, router: RawRouter) -> None:
     """A model whose unload is refused is told with the router's words; the others are unloaded."""
-    router.on_post = lambda verb, model: refuse() if model == "alpha" else b"as usual"
+    router.on_post = lambda verb, model: refusal(500, "no such luck") if model == "alpha" else b"as usual"
     result = cli("unload", "--all")
 
     assert (5, "unloaded") == (result.code, router.models["beta"])
@@ -217,7 +222,7 @@ def test_one_failure_does_not_stop_the_others(cli: Cli, router: RawRouter) -> No
 
 def test_model_that_never_unloads(cli: Cli, router: RawRouter) -> None:
     """A model still resident when the time is up is an error, and is not called unloaded."""
-    router.on_post = lambda verb, model: reply_success()
+    router.on_post = lambda verb, model: SUCCESS
     result = cli("unload", "alpha", "--timeout", "200ms")
 
     assert 1 == result.code
@@ -236,15 +241,3 @@ def test_loading_model_is_left_alone_until_time_is_up(cli: Cli, router: RawRoute
     assert "--now" in patient.err
     assert "load queue stuck" in now.err
     assert "corral load NAME" in now.err
-
-
-def reply_success() -> bytes:
-    """What the router says to a request that it accepts."""
-    body = b'{"success": true}'
-    return b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-
-
-def refuse() -> bytes:
-    """An error of the router's own."""
-    body = b'{"error": {"code": 500, "message": "no such luck", "type": "server_error"}}'
-    return b"HTTP/1.1 500 X\r\nServer: llama.cpp\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

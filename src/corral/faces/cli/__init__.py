@@ -8,12 +8,26 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line (``sys.argv`` when None) and return its exit code; never raises on purpose."""
+    """Run the command line (that of the process when None) and return its exit code."""
     try:
-        import sys
+        words = _read_argv() if argv is None else list(argv)
+        if words[:1] in (["--version"], ["-V"]):
+            from corral.faces.cli.version import show_version
 
+            return show_version(words)
         from corral.faces.cli.entry import run
 
-        return run(sys.argv[1:] if argv is None else list(argv))
+        return run(words)
     except KeyboardInterrupt:
         return 130
+
+
+def _read_argv() -> list[str]:
+    """The process's arguments. Ids are UTF-8, whatever the locale makes of the bytes that were typed."""
+    import sys
+
+    if sys.getfilesystemencoding() == "utf-8":
+        return sys.argv[1:]
+    from os import fsencode
+
+    return [fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]

@@ -10,8 +10,6 @@ import os
 import sys
 from errno import EBADF, EPIPE
 
-from corral.wire import escape_controls
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
@@ -90,8 +88,8 @@ class Console:
             return code
         if self._lost.errno == EPIPE:
             return code or BROKEN_PIPE
-        self.warn(f"corral: Cannot write the result: {escape_controls(self._lost.strerror or str(self._lost))}.")
-        self._put("Check where standard output leads; what was asked of the router was done all the same.\n")
+        self.warn(f"corral: Cannot write the result: {self._lost.strerror or 'it is closed'}.")
+        self.warn("Check where standard output leads; what was asked of the router was done all the same.")
         return code or 1
 
     def _lose(self, error: OSError | ValueError) -> None:
@@ -135,6 +133,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _columns() -> int:
+    """How wide the terminal is that stderr leads to; 80 where there is none."""
     try:
         return os.get_terminal_size(2).columns or 80
     except OSError:

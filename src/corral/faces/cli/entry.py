@@ -93,7 +93,8 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
 
         return complete(words, console)
     module = load_module(command)
-    if "-h" in words or "--help" in words:
+    before_mark = words[: words.index("--")] if "--" in words else words
+    if "-h" in before_mark or "--help" in before_mark:
         return _show_command(command, module.SPEC, console)
     return module.run(parse(command, module.SPEC, words), console)
 
@@ -108,11 +109,9 @@ def load_module(command: Command) -> CommandModule:
 
 def _run_without_command(words: Sequence[str], console: Console) -> int:
     if "--version" in words or "-V" in words:
-        from corral import __version__
+        from corral.faces.cli.version import show_version
 
-        as_json = f'{{"schema_version": 1, "version": "{__version__}"}}'
-        console.line(as_json if "--json" in words else f"corral {__version__}")
-        return exits.DONE
+        return show_version(words)
     if "-h" in words or "--help" in words:
         return _show_overview(console)
     if words:

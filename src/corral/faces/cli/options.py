@@ -70,7 +70,11 @@ def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
     parser = build_parser(command, spec)
     if not spec.words:
         return parser.parse_args(words)
-    return parser.parse_intermixed_args(words)
+    # argparse forgets the mark "--" between its two passes, so what follows it is taken aside here.
+    end = words.index("--") if "--" in words else len(words)
+    args = parser.parse_intermixed_args(words[:end])
+    args.words += words[end + 1 :]
+    return args
 
 
 def build_parser(command: Command, spec: Spec) -> ArgumentParser:
@@ -91,7 +95,8 @@ def build_parser(command: Command, spec: Spec) -> ArgumentParser:
         epilog=spec.epilog or None,
         add_help=False,
         allow_abbrev=False,
-        formatter_class=RawDescriptionHelpFormatter,
+        # With a width of its own the formatter does not import shutil, and with that half the compressors.
+        formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=28, width=_HELP_COLUMNS),
     )
     if spec.words:
         parser.add_argument("words", nargs="*", metavar=spec.words, help=_WORDS_HELP.get(spec.words))
@@ -100,6 +105,7 @@ def build_parser(command: Command, spec: Spec) -> ArgumentParser:
     return parser
 
 
+_HELP_COLUMNS = 100
 _WORDS_HELP = {"NAME": "id or alias of a model"}
 
 

@@ -1,0 +1,113 @@
+"""Usage: help, versions, and mistakes on the command line, which cost one line and a hint each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+import corral
+from corral.client import DEFAULT_URL
+from corral.faces.cli.commands import COMMANDS
+from corral.faces.cli.entry import load_module
+from corral.faces.cli.options import split_command
+
+if TYPE_CHECKING:
+    from tests.faces.kit import RawRouter, Result
+
+    Cli = Callable[..., Result]
+
+
+def test_version(cli: Cli) -> None:
+    """--version and -V print the version; --json as a document."""
+    assert (0, f"corral {corral.__version__}\n", "") == cli("--version") == cli("-V")
+    assert {"schema_version": 1, "version": corral.__version__} == json.loads(cli("--version", "--json").out)
+
+
+def test_overview(cli: Cli) -> None:
+    """--help lists every command and the default address; a bare corral shows the same as a usage error."""
+    shown = cli("--help")
+
+    assert all(f"  {command.name} " in shown.out for command in COMMANDS)
+    assert DEFAULT_URL in shown.out
+    assert shown == cli("help") == cli("-h")
+    assert (2, shown.out) == cli()[:2]
+
+
+@pytest.mark.parametrize("name", [name for command in COMMANDS for name in (command.name, *command.aliases)])
+def test_help_of_each_command(cli: Cli, name: str) -> None:
+    """Each command shows its own help, asked for in any of three ways, and needs no router for it."""
+    shown = cli("help", name)
+
+    assert 0 == shown.code
+    assert shown.out.startswith("usage: corral ")
+    assert shown == cli(name, "--help") == cli("-h", name)
+
+
+MISTAKES = {
+    "unknown command": (["unlaod"], "Did you mean 'corral unload'?"),
+    "nothing like it": (["\x1b[31m"], "corral --help"),
+    "help of nothing": (["help", "unlaod"], "Did you mean 'corral unload'?"),
+    "option only": (["--json"], "corral --help"),
+    "unknown option": (["ls", "--foo"], "corral help ls"),
+    "abbreviated option": (["unload", "--al"], "corral help unload"),
+    "name for ls": (["ls", "alpha"], "corral help ls"),
+    "missing value": (["ls", "--url"], "corral help ls"),
+    "bad choice": (["wait", "a", "--for", "done"], "corral help wait"),
+    "no state": (["wait", "a"], "--for unloaded|"),
+    "no name to wait for": (["wait", "--for", "loaded"], "corral ls"),
+    "no name to load": (["load"], "corral ls"),
+    "no name to unload": (["unload"], "--all"),
+    "name with --all": (["unload", "--all", "a"], "one or the other"),
+    "name with --tag": (["unload", "a", "--tag", "x"], "one or the other"),
+    "bad duration": (["ls", "--timeout", "soon"], "90s"),
+    "bad count": (["events", "--count", "0"], "from 1 on"),
+    "no shell": (["completion"], "bash, zsh, fish"),
+    "bad shell": (["completion", "csh"], "bash, zsh, fish"),
+    "no such key file": (["ls", "--api-key-file", "/nonexistent"], "readable file"),
+    "no such CA": (["ls", "--url", "https://127.0.0.1:1", "--ca-file", "/nonexistent"], "PEM"),
+    "unknown exception": (["unload", "--all", "--except"], "corral help unload"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes(cli: Cli, case: str) -> None:
+    """A mistake gives exit 2, one line that says what is wrong and one that says what to do; nothing on stdout."""
+    argv, hint = MISTAKES[case]
+    result = cli(*argv)
+
+    assert 2 == result.code
+    lines = result.err.splitlines()
+    assert 2 == len(lines)
+    assert lines[0].startswith("corral: ")
+    assert hint in lines[1]
+    assert all(line.isprintable() for line in lines)
+    if "--json" not in argv:
+        assert "" == result.out
+
+
+def test_errors_are_documents_with_json(cli: Cli, router: RawRouter) -> None:
+    """With --json an error is a document too, and the sentence still goes to stderr."""
+    result = cli("load", "nobody", "--json")
+    document = json.loads(result.out)
+
+    assert (1, 4, "UnknownModelError") == (document["schema_version"], document["exit_code"], document["error"]["kind"])
+    assert document["error"]["message"] in result.err
+
+
+def test_command_is_found_among_options() -> None:
+    """The command is the first word that is neither an option nor an option's value."""
+    assert ("ls", ["--url", "ps", "-q"]) == split_command(["--url", "ps", "ls", "-q"])
+    assert ("ls", ["--url=ps"]) == split_command(["--url=ps", "ls"])
+    assert (None, ["--url", "ps"]) == split_command(["--url", "ps"])
+    assert (None, []) == split_command([])
+
+
+def test_every_command_that_changes_something_has_dry_run() -> None:
+    """--dry-run and --json are where the contract says."""
+    flags = {c.name: {f for option in load_module(c).SPEC.options for f in option.flags} for c in COMMANDS}
+
+    assert all("--dry-run" in flags[name] for name in ("load", "unload"))
+    assert all("--json" in flags[name] for name in ("ls", "ps", "load", "unload", "wait", "events"))
