@@ -141,14 +141,20 @@ class AsyncRouter:
         report: WaitReport = await self.run(WaitFor(names, state, timeout_s=timeout_s))
         return report
 
-    async def follow(self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None) -> AsyncIterator[Event]:
+    async def follow(
+        self, on_state: Callable[[StreamOpened | StreamLost], None] | None = None, deadline: float | None = None
+    ) -> AsyncIterator[Event]:
         """What the router says, as it says it; see ``Router.follow``."""
         await self.list_models()
         inbox: asyncio.Queue[StreamOpened | Heard | StreamLost] = asyncio.Queue()
         task = asyncio.create_task(follow_stream(self, inbox.put_nowait), name="corral-events")
         try:
             while True:
-                item = await inbox.get()
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        item = await inbox.get()
+                except TimeoutError:
+                    return
                 if isinstance(item, Heard):
                     yield item.event
                     continue
