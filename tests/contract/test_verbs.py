@@ -1,0 +1,156 @@
+"""Load and unload: that they are asynchronous, what they refuse, and what becomes of requests in flight."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .eras import EXPECTED
+from .kit import ALIASES, BROKEN, BUSY, EMOJI, LOST, PLAIN, QUOTED, Server, Stream
+
+
+def test_load_is_asynchronous(router: Server) -> None:
+    """A load is confirmed while the model is still loading."""
+    assert router.load(BUSY).json == {"success": True}
+    assert router.value(BUSY) == "loading"
+    router.wait_for(BUSY, "loaded")
+
+
+def test_unload_is_confirmed_before_it_is_done(router: Server) -> None:
+    """An unload is confirmed with ``success`` and then ends as ``unloaded``, without a failure."""
+    router.bring_up(PLAIN)
+    assert router.unload(PLAIN).json == {"success": True}
+    router.wait_for(PLAIN, "unloaded")
+    if EXPECTED.never_run_exit_code is None:
+        assert "failed" not in router.status(PLAIN)
+
+
+@pytest.mark.parametrize("model", [QUOTED, EMOJI])
+def test_odd_ids(router: Server, model: str) -> None:
+    """Ids with quotes, slash, spaces and non-ASCII load and unload."""
+    router.bring_up(model)
+    assert router.unload(model).json == {"success": True}
+    router.wait_for(model, "unloaded")
+
+
+def test_alias_is_accepted(router: Server) -> None:
+    """Load and unload accept an alias."""
+    assert router.load(ALIASES[1]).json == {"success": True}
+    router.wait_for(QUOTED, "loaded")
+    assert router.unload(ALIASES[0]).json == {"success": True}
+    router.wait_for(QUOTED, "unloaded")
+
+
+def test_each_child_has_a_new_port(router: Server) -> None:
+    """The listed port changes with each child, and stays when the child is gone."""
+    router.bring_up(PLAIN)
+    first = router.port_of(PLAIN)
+    router.unload(PLAIN)
+    router.wait_for(PLAIN, "unloaded")
+    assert router.port_of(PLAIN) == first
+    router.bring_up(PLAIN)
+    assert router.port_of(PLAIN) not in (0, first)
+
+
+@pytest.mark.parametrize("body", [{"model": "no such"}, {}, {"model": ""}, {"model": 5}, {"model": None}, []])
+def test_unknown_model(router: Server, body: object) -> None:
+    """Unload refuses an unknown or missing model with 400; a load's 404 arrives as the general error page."""
+    unload = router.ask("POST", "/models/unload", body)
+    assert unload.status == 400
+    assert unload.json["error"] == {"code": 400, "message": "model is not found", "type": "invalid_request_error"}
+    load = router.ask("POST", "/models/load", body)
+    assert load.status == 404
+    assert load.json["error"] == {"message": "File Not Found", "type": "not_found_error", "code": 404}
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+@pytest.mark.parametrize("raw", [b"", b"{bad", b'{"model":'])
+def test_invalid_json(router: Server, verb: str, raw: bytes) -> None:
+    """What is no JSON is refused with an error envelope."""
+    answer = router.ask("POST", f"/models/{verb}", raw=raw)
+    assert answer.status == EXPECTED.invalid_json_status
+    assert answer.json["error"]["code"] == EXPECTED.invalid_json_status
+    assert "parse error" in answer.message
+
+
+def test_unload_of_an_unloaded_model(router: Server) -> None:
+    """An unload of what is not there is refused with the router's own words."""
+    answer = router.unload(PLAIN)
+    assert (answer.status, answer.message) == (400, "model is not running")
+
+
+def test_load_of_a_resident_model(router: Server) -> None:
+    """A load is refused when the model is loading or loaded already."""
+    router.load(BUSY)
+    answer = router.load(BUSY)
+    assert (answer.status, answer.message) == (400, "model is already running")
+    router.wait_for(BUSY, "loaded")
+    assert router.load(BUSY).status == 400
+
+
+def test_failed_load(router: Server) -> None:
+    """A load that fails is confirmed first, and then listed as failed with the exit code; a request gets a 500."""
+    assert router.load(BROKEN).json == {"success": True}
+    router.wait_for(BROKEN, "unloaded")
+    status = router.status(BROKEN)
+    assert (status["failed"], status["exit_code"]) == (True, 1)
+    answer = router.chat(BROKEN)
+    assert (answer.status, answer.message) == (500, "model name=broken failed to load")
+
+
+def test_unload_while_loading_kills(router: Server) -> None:
+    """An unload of a loading model kills it at once, which is listed like a crash."""
+    router.load(BUSY)
+    assert router.unload(BUSY).json == {"success": True}
+    router.wait_for(BUSY, "unloaded")
+    status = router.status(BUSY)
+    assert (status["failed"], status["exit_code"]) == (True, 1)
+
+
+def test_unload_of_a_busy_model_cuts_its_stream(router: Server) -> None:
+    """With a request in flight the model stays loaded for its stop-timeout, then is killed, and the stream is cut."""
+    router.bring_up(BUSY)
+    stream = Stream(router, BUSY, 900)
+    stream.wait_for_tokens()
+    started = time.monotonic()
+    assert router.unload(BUSY).json == {"success": True}
+    assert router.value(BUSY) == "loaded"
+    assert router.unload(BUSY).json == {"success": True}
+    router.wait_for(BUSY, "unloaded")
+    assert 0.8 < time.monotonic() - started < 3
+    status = router.status(BUSY)
+    assert (status["failed"], status["exit_code"]) == (True, 1)
+    body = stream.finish()
+    assert stream.status == 200
+    assert body.endswith(LOST)
+    assert b"[DONE]" not in body
+
+
+def test_slots_of_a_stopping_model(router: Server) -> None:
+    """A child that stops takes no connection: without autoload that is a 500 in plain text."""
+    router.bring_up(BUSY)
+    stream = Stream(router, BUSY, 900)
+    stream.wait_for_tokens()
+    router.unload(BUSY)
+    answer = router.ask("GET", "/slots?model=busy&autoload=false")
+    assert (answer.status, answer.body) == (500, b"proxy error: Could not establish connection")
+    router.wait_for(BUSY, "unloaded")
+    stream.finish()
+
+
+def test_request_during_a_stop(router: Server) -> None:
+    """A request for a stopping model waits and brings it back, where the build queues it."""
+    router.bring_up(BUSY)
+    stream = Stream(router, BUSY, 900)
+    stream.wait_for_tokens()
+    port = router.port_of(BUSY)
+    router.unload(BUSY)
+    answer = router.chat(BUSY)
+    stream.finish()
+    if EXPECTED.reloads_stopping:
+        assert answer.status == 200
+        assert router.value(BUSY) == "loaded"
+        assert router.port_of(BUSY) != port
+    else:
+        assert answer.status == 500
