@@ -175,7 +175,7 @@ def test_durations(text: str, seconds: float) -> None:
 )
 def test_bad_durations_are_refused(text: str) -> None:
     """What is no duration, or none that can be waited for, is refused with its origin and printable text."""
-    with pytest.raises(BadArgumentError, match="^--timeout: ") as caught:
+    with pytest.raises(BadArgumentError, match=r"^--timeout: ") as caught:
         parse_duration(text, "--timeout")
 
     assert caught.value.message.isprintable()

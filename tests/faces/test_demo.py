@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,19 @@ def test_demo_cleans_up_when_it_is_stopped(spawn: Spawn, finish: Finish, number:
     assert "Interrupted: " in result.err
     assert "Traceback" not in result.err
     assert 3 == finish(spawn("ls", "--url", url)).code
+
+
+def test_demo_goes_on_without_a_server_that_does_not_start(
+    spawn: Spawn, finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A llama-server that is too old, broken or missing is told, and the simulator takes its place."""
+    old = tmp_path / "llama-server"
+    old.write_text("#!/bin/sh\necho 'error: invalid argument: --models-preset'; exit 1\n")
+    old.chmod(0o755)
+    for binary in (str(old), str(tmp_path / "missing")):
+        monkeypatch.setenv("CORRAL_LLAMA_SERVER", binary)
+        result = finish(spawn("demo"))
+
+        assert 0 == result.code
+        assert f"{binary} does not start as a router: " in result.err
+        assert result.out.startswith("This is a simulated router")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from os.path import join
 from shlex import quote
 
 from corral.faces.cli.entry import run as run_command
-from corral.faces.cli.exits import DONE, INTERRUPTED
+from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import HELP, Option, Spec
+from corral.wire import CorralError, escape_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +52,41 @@ def run(args: Namespace, console: Console) -> int:
 
 @contextmanager
 def _start_router(console: Console, *, is_simulated: bool) -> Iterator[str]:
+    """The URL of a router that ends with the block: the real one where there is one that starts."""
+    from corral.sim.launch import LaunchError, find_llama_server
+
+    binary = None if is_simulated else find_llama_server()
+    if binary is not None:
+        with ExitStack() as stack:
+            try:
+                url = stack.enter_context(_start_real(binary))
+            except (LaunchError, OSError) as error:
+                console.warn(f"{escape_controls(binary)} does not start as a router: {_tell_first_line(error)}")
+            else:
+                console.line(f"This is the real llama-server ({escape_controls(binary)}) with three tiny models.\n")
+                yield url
+                return
     from corral.sim import SimConfig, simulate
 
     console.line("This is a simulated router: it behaves like llama-server, and holds no memory.\n")
     with simulate(SimConfig(models=MODELS, load_s=0.3, exit_s=0.15)) as sim:
         yield sim.url
+
+
+@contextmanager
+def _start_real(binary: str) -> Iterator[str]:
+    from tempfile import TemporaryDirectory
+
+    from corral.sim.launch import RealRouter
+    from corral.sim.tiny_model import write_tiny_model
+
+    with TemporaryDirectory(prefix="corral-demo-") as folder:
+        path = join(folder, "tiny.gguf")
+        write_tiny_model(path)
+        with RealRouter(binary, dict.fromkeys(MODELS, path)) as router:
+            yield router.url
+
+
+def _tell_first_line(error: Exception) -> str:
+    said = error.message if isinstance(error, CorralError) else str(error)
+    return escape_controls(said.partition("\n")[0])
