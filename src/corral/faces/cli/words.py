@@ -94,8 +94,8 @@ def count(number: int) -> str:
 
 
 def tell_seconds(seconds: float) -> str:
-    """A duration that was measured, to a tenth of a second."""
-    return f"{seconds:.1f} s"
+    """A duration that was measured, to a tenth of a second; a shorter one to a hundredth."""
+    return f"{seconds:.1f} s" if seconds >= 0.095 else f"{seconds:.2f} s"
 
 
 def _name(item: Outcome) -> str:
