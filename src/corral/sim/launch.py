@@ -147,8 +147,13 @@ class LaunchedRouter(ABC):
             )
 
     def _fail(self, what: str) -> LaunchError:
-        tail = "\n".join(self.read_log().splitlines()[-8:])
-        return LaunchError(f"{what}; its last words:\n{tail}" if tail else what)
+        error = LaunchError(what, f"the last thing it said: {self._read_last_line() or 'nothing'}")
+        error.add_note(self.read_log()[-2000:])
+        return error
+
+    def _read_last_line(self) -> str:
+        lines = self.read_log().split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 class RealRouter(LaunchedRouter):
