@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,26 +52,32 @@ def test_signal_while_nothing_answers(
 ) -> None:
     """A command that waits for its first answer ends at once, in one line."""
     asked: list[str] = []
+    started = threading.Event()
 
     def hang(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         asked.append(path)
+        assert started.wait(10)
         process.send_signal(number)
 
     process = spawn(*argv, "--url", serve(hang))
+    started.set()
     result = finish(process)
 
-    assert (code, ["/models"]) == (result.code, asked)
+    assert (code, ["/models"]) == (result.code, asked), result
     assert "Traceback" not in result.err
 
 
 def test_terminate_that_the_parent_ignores_is_ignored(spawn: Spawn, finish: Finish, serve: Serve) -> None:
     """A SIGTERM that was set to be ignored stays so, as for any well-behaved program."""
+    started = threading.Event()
 
     def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+        assert started.wait(10)
         process.send_signal(signal.SIGTERM)
         return reply(200, {"object": "list", "data": []})
 
     process = spawn("ps", "--url", serve(answer), preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    started.set()
 
     assert 0 == finish(process).code
 

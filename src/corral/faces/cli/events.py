@@ -37,7 +37,7 @@ def run(args: Namespace, console: Console) -> int:
             if error.status not in (404, 501):
                 raise
             raise CorralError(
-                f"The llama-server on {router.url} has no event stream: builds have it since May 2026.",
+                f"The llama-server on {router.url} has no event stream: builds have it since June 2026 (about b9690).",
                 "'corral ps' looks once, 'corral wait' looks again and again.",
             ) from None
     return DONE
