@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -154,6 +155,7 @@ class Events:
         self.raw = b""
         self._connection = server.connect()
         self._connection.request("GET", server.prefix + "/models/sse")
+        self._socket: socket.socket = self._connection.sock
         self._reply = self._connection.getresponse()
         self.headers = self._reply.headers
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -175,9 +177,11 @@ class Events:
 
     def close(self) -> None:
         """Leave; the thread ends with the connection."""
-        if self._connection.sock is not None:
-            self._connection.sock.close()
+        # A shutdown wakes the thread that reads; a close from here would wait for it.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE_S)
         self._reply.close()
+        self._connection.close()
 
     def _read(self) -> None:
         try:

@@ -100,7 +100,7 @@ class LiveTarget:
     @contextmanager
     def _start(self, options: list[str]) -> Iterator[int]:
         port = _find_free_port()
-        command = [self._binary, *options, "--port", str(port), "-c", "2048", "-np", "2", "--no-webui"]
+        command = [self._binary, *options, "--port", str(port), "-c", "2048", "-np", "2", "-t", "1", "--no-webui"]
         log = (self._folder / f"server-{port}.log").open("wb")
         with log, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as process:
             try:

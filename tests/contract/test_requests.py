@@ -46,7 +46,7 @@ def test_autoload_false_loads_nothing(router: Server, path: str) -> None:
 def test_slots_show_what_is_in_flight(router: Server) -> None:
     """``/slots`` has one entry per slot and says which of them is busy."""
     router.bring_up(BUSY)
-    stream = Stream(router, BUSY, 900)
+    stream = Stream(router, BUSY, 250)
     stream.wait_for_tokens()
     slots = router.ask("GET", "/slots?model=busy&autoload=false").json
     assert [slot["is_processing"] for slot in slots].count(True) == 1
