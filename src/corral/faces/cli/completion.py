@@ -214,8 +214,8 @@ compdef _corral corral
 def _write_fish() -> str:
     lines = [_FISH]
     for command in COMMANDS:
-        for name in _names(command):
-            lines.append(f"complete -c corral -n __fish_use_subcommand -a {name} -d '{_quote_fish(command.help)}'")
+        explained = _quote_fish(command.help)
+        lines += [f"complete -c corral -n __fish_use_subcommand -a {n} -d '{explained}'" for n in _names(command)]
         seen = f"__fish_seen_subcommand_from {' '.join(_names(command))}"
         lines += [f"complete -c corral -n '{seen}' {_write_fish_option(option)}" for option in _options(command)]
         asked = _asks_for(command)
