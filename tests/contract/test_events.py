@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from .eras import EXPECTED
-from .kit import NAP, PLAIN, QUOTED, Server, follow
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import NAP, PLAIN, QUOTED, Server, follow
 
 
 def test_walk_of_a_model(router: Server) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import Target
-from .eras import EXPECTED
-from .kit import Server
+from tests.contract.conftest import Target
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import Server
 
 KEY = {"Authorization": "Bearer k1"}
 

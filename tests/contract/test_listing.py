@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import Target
-from .eras import EXPECTED
-from .kit import BROKEN, BUSY, EMOJI, NAP, PLAIN, QUOTED, Server
+from tests.contract.conftest import Target
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import BROKEN, BUSY, EMOJI, NAP, PLAIN, QUOTED, Server
 
 
 def test_list_shape(router: Server) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import Target
-from .eras import EXPECTED
-from .kit import BUSY, EMOJI, NAP, PLAIN, Server, Stream
+from tests.contract.conftest import Target
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import BUSY, EMOJI, NAP, PLAIN, Server, Stream
 
 
 def test_chat_loads_its_model(router: Server) -> None:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from .eras import EXPECTED
-from .kit import ALIASES, BROKEN, BUSY, EMOJI, LOST, PLAIN, QUOTED, Server, Stream
+from tests.contract.eras import EXPECTED
+from tests.contract.kit import ALIASES, BROKEN, BUSY, EMOJI, LOST, PLAIN, QUOTED, Server, Stream
 
 
 def test_load_is_asynchronous(router: Server) -> None:

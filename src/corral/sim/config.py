@@ -6,6 +6,7 @@ gone 3 to 7 ms after an unload (or 55 ms, when its exit falls into the router's 
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 
 from corral.sim.eras import DEFAULT_ERA, ERAS, Era
@@ -52,6 +53,8 @@ class SimConfig:
     host: str = "127.0.0.1"
     port: int = 0
     unix_socket: str | None = None
+    tls: ssl.SSLContext | None = None
+    """Speak TLS with this server-side context."""
     single: str | None = None
     """Be a llama-server with this one model instead of a router."""
     is_starting: bool = False

@@ -48,7 +48,8 @@ class Fault:
     times: int | None = None
     """How many requests it meets before it is over; None: all of them."""
     seconds: float = 0.5
-    code: int = 1
+    code: int | None = None
+    """HTTP status (None: 500) or exit code (None: 1)."""
     size: int = 64 << 20
     count: int | None = None
     location: str = "http://127.0.0.1:9/elsewhere"

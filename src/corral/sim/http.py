@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -74,12 +75,14 @@ class HttpServer:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
-    async def start(self, host: str, port: int, unix_socket: str | None = None) -> int:
+    async def start(
+        self, host: str, port: int, unix_socket: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> int:
         """Listen; returns the port (0 for a unix socket)."""
         if unix_socket is not None:
             self._server = await asyncio.start_unix_server(self._serve, unix_socket)
             return 0
-        self._server = await asyncio.start_server(self._serve, host, port, backlog=512)
+        self._server = await asyncio.start_server(self._serve, host, port, backlog=512, ssl=tls)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

@@ -201,7 +201,8 @@ class SimRouter:
 
     def _spawn(self, model: SimModel) -> None:
         failing = self.faults.find("load-fails", model.spec.id)
-        model.spawn(self.now(), self._take_port(), failing.code if failing else None)
+        fails_with = None if failing is None else 1 if failing.code is None else failing.code
+        model.spawn(self.now(), self._take_port(), fails_with)
         self.touch(model)
 
     def _has_room(self) -> bool:

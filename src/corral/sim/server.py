@@ -59,11 +59,13 @@ class SimServer:
             prefix = self.config.api_prefix
             return f"unix://{self.config.unix_socket}{'?prefix=' if prefix else ''}{prefix}"
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return f"http://{host}:{self.port}{self.config.api_prefix}"
+        scheme = "http" if self.config.tls is None else "https"
+        return f"{scheme}://{host}:{self.port}{self.config.api_prefix}"
 
     async def start(self) -> None:
         """Listen."""
-        self.port = await self.http.start(self.config.host, self.config.port, self.config.unix_socket)
+        config = self.config
+        self.port = await self.http.start(config.host, config.port, config.unix_socket, config.tls)
 
     async def close(self) -> None:
         """Stop listening, end every connection and every timer."""
@@ -96,7 +98,7 @@ class SimServer:
         elif fault.kind == "redirect":
             return Reply(302, headers=(("Location", fault.location),))
         elif fault.kind == "status":
-            return _refuse(fault.code)
+            return _refuse(500 if fault.code is None else fault.code)
         reply = await self._routes.handle(request)
         if fault.kind == "reset-after":
             raise ResetError
