@@ -208,7 +208,9 @@ def measure_start_up(url: str, rounds: int) -> dict[str, float]:
 _BARE_LIST = (
     "import json,sys,urllib.request as u\nsys.stdout.write(json.dumps(json.loads(u.urlopen(sys.argv[1]).read())))"
 )
-_REPORT_PEAK = "import atexit,resource,sys\natexit.register(lambda: sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)))\n"
+_REPORT_PEAK = """import atexit, resource, sys
+atexit.register(lambda: sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)))
+"""
 
 
 def measure_long_lists() -> dict[int, tuple[float, float]]:
@@ -257,8 +259,9 @@ def write_page(
     return f"""# Benchmarks
 
 Written by `make bench`; run it to get your own. Corral {__version__}, llama-server `{build}`, Python
-{platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, tiny models on the CPU, {rounds} rounds. Times are wall
-time of the whole process, median; a machine that does other things moves them, so the ratios are what to read.
+{platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, tiny models on the CPU, {rounds} rounds.
+Times are wall time of the whole process, median; a machine that does other things moves them, so the ratios are what
+to read.
 
 ## Unload all
 
@@ -270,8 +273,9 @@ time of the whole process, median; a machine that does other things moves them, 
 {rows}
 
 The last column is measured by a subscriber of its own: from the start of Corral's process to the router's last
-`unloaded` event. What is left of Corral's time is the final look and the end of the process: {1000 * median(tails):.0f} ms with
-{max(COUNTS)} models (bound: {TAIL_BOUND_MS:.0f} ms). The router itself sees some exits only after about 50 ms, with either tool.
+`unloaded` event. What is left of Corral's time is the final look and the end of the process:
+{1000 * median(tails):.0f} ms with {max(COUNTS)} models (bound: {TAIL_BOUND_MS:.0f} ms). The router itself sees some
+exits only after about 50 ms, with either tool.
 
 ## Start-up
 

@@ -1,6 +1,6 @@
 """``python -m corral`` is the ``corral`` command."""
 
-from corral.faces.cli import main
+from corral.faces.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

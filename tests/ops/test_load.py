@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from corral.ops import Load, LoadProgress
-from corral.wire import AuthError, BadArgumentError, BrokenCallError, RefusedError, UnknownModelError
-from tests.ops.world import Model, World, model
+from corral.wire import AuthError, BadArgumentError, BrokenCallError, Model, RefusedError, UnknownModelError
+from tests.ops.world import World, model
 
 
 def begin(names: tuple[str, ...], *models: Model, **options: bool | float | None) -> World:

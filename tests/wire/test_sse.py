@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_endless_line_stays_small() -> None:
 def test_any_split_of_any_bytes(data: bytes, cuts: list[int]) -> None:
     """Junk never raises, and where it is cut makes no difference."""
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(edges)]
 
     assert decode(pieces) == decode([data])
 

@@ -2,6 +2,7 @@
 
 from corral.ops.load import Load
 from corral.ops.outcome import (
+    KILLED_WHILE_LOADING,
     LoadProgress,
     LoadReport,
     Outcome,
@@ -10,7 +11,7 @@ from corral.ops.outcome import (
     Waiting,
     WaitReport,
 )
-from corral.ops.plan import PlannedUnload, plan_unload
+from corral.ops.plan import KILLING_WHILE_LOADING, PlannedUnload, plan_unload
 from corral.ops.protocol import (
     Answered,
     Done,
@@ -31,6 +32,8 @@ from corral.ops.unload import Unload
 from corral.ops.waiting import STATES, WaitFor
 
 __all__ = [
+    "KILLED_WHILE_LOADING",
+    "KILLING_WHILE_LOADING",
     "STATES",
     "Answered",
     "Done",

@@ -36,6 +36,10 @@ NOT_SEEN_LOADED = "not_seen_loaded"
 """Not seen loaded when time was up."""
 
 
+KILLED_WHILE_LOADING = "killed while it was loading"
+"""The ``detail`` of a model that ``at_once`` killed before it was up."""
+
+
 class Outcome(Record):
     """What happened to one model."""
 

@@ -94,7 +94,7 @@ class UnloadTarget:
         self._answered_at = None
         self._error = None
         if self.status == "loading":
-            self._note = "killed while it was loading"
+            self._note = words.KILLED_WHILE_LOADING
 
     def answer(self, error: CorralError | None, now: float) -> None:
         """The router answered its request, or the path failed."""

@@ -49,7 +49,7 @@ class Record(metaclass=_RecordType):
             if len(args) > len(fields):
                 raise TypeError(f"{type(self).__name__} takes {len(fields)} values, not {len(args)}")
             put = object.__setattr__
-            for field, value in zip(fields, args):
+            for field, value in zip(fields, args, strict=False):
                 put(self, field, value)
             for field in fields[len(args) :]:
                 value = kwargs.pop(field, _MISSING)

@@ -10,7 +10,7 @@ from corral.faces.cli.options import COMMON, Option, Spec
 from corral.faces.cli.progress import Progress
 from corral.faces.cli.session import open_router
 from corral.faces.cli.words import count, describe_report, print_next_steps, print_outcomes
-from corral.ops import Selection, Unload, check_selection, plan_unload
+from corral.ops import KILLED_WHILE_LOADING, KILLING_WHILE_LOADING, Selection, Unload, check_selection, plan_unload
 from corral.wire import show_name
 
 TYPE_CHECKING = False
@@ -113,8 +113,6 @@ def _nothing(url: str, selection: Selection) -> str:
 
 def _warn_of_kills(report: UnloadReport, console: Console) -> None:
     """A kill while loading can hang the router; say so where it was done."""
-    killed = [item.model for item in report.outcomes if item.detail.startswith("killed while")]
+    killed = [item.model for item in report.outcomes if item.detail == KILLED_WHILE_LOADING]
     if killed:
-        from corral.ops.plan import KILLING_WHILE_LOADING
-
         console.warn(f"Note: {KILLING_WHILE_LOADING}. Killed here: {', '.join(map(show_name, killed))}.")
