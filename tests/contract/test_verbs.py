@@ -155,3 +155,15 @@ def test_request_during_a_stop(router: Server) -> None:
         assert router.port_of(BUSY) != port
     else:
         assert answer.status == 500
+
+
+def test_refusals_of_download_and_removal(router: Server) -> None:
+    """A download needs a repository's name, and only models of the cache can be removed."""
+    if not EXPECTED.has_events:
+        assert router.ask("DELETE", "/models?model=plain").status == 404
+        return
+    assert router.ask("POST", "/models", {}).message == "model must be a non-empty string"
+    assert router.ask("POST", "/models", {"model": "plain"}).status == 400
+    assert router.ask("DELETE", "/models").message == "model must be a non-empty string"
+    answer = router.ask("DELETE", "/models?model=plain")
+    assert (answer.status, answer.message) == (500, "model name=plain is not removable (not from cache)")

@@ -85,6 +85,7 @@ class Routes:
             table["POST", path] = self._answer_chat
         if self._era.has_events:
             table["GET", "/models/sse"] = self._follow
+            table["POST", "/models"] = self._download
             table["DELETE", "/models"] = self._remove
         return table
 
@@ -140,6 +141,13 @@ class Routes:
             raise RefusalError(400, "model is not found")
         await self._router.unload(model)
         return reply_json({"success": True})
+
+    async def _download(self, request: Request) -> Reply:
+        """Downloads need a network, which nothing simulated has: only the refusals are here."""
+        name = self._read_body(request).get("model")
+        if not isinstance(name, str) or not name:
+            raise RefusalError(400, "model must be a non-empty string")
+        raise RefusalError(400, "error: invalid HF repo format, expected <user>/<model>[:quant]\n")
 
     async def _remove(self, request: Request) -> Reply:
         name = request.query.get("model")
