@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+import corral
 from corral.sim import Fault
 from corral.sim.faults import FAULTS
 from corral.sim.program import parse_arguments
@@ -19,7 +22,8 @@ from corral.sim.program import parse_arguments
 def test_serves_until_sigterm() -> None:
     """It prints its URL, serves the models asked for, and ends cleanly when told to."""
     command = [sys.executable, "-m", "corral.sim", "--models", "16", "--era", "b9093", "--loaded", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONPATH": str(Path(corral.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             url = urlsplit(json.loads(process.stdout.readline())["url"])
