@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.ops import Load, LoadProgress
+from corral.ops import Load, LoadProgress, Unsent
 from corral.wire import AuthError, BadArgumentError, BrokenCallError, Model, RefusedError, UnknownModelError
 from tests.ops.world import World, model
 
@@ -179,3 +179,12 @@ def test_unknown_and_missing_names() -> None:
         begin(("x",), model("a"))
     with pytest.raises(BadArgumentError):
         Load(())
+
+
+def test_interrupt_before_the_request_went_out() -> None:
+    """A request that the driver had not yet sent is not reported as asked for."""
+    world = begin(("a",), model("a", "unloaded", None))
+    world.give(Unsent("a"))
+    world.interrupt()
+
+    assert world.outcome("a") == "not_requested"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.ops import Selection, Unload, Waiting
+from corral.ops import Selection, Unload, Unsent, Waiting
 from corral.wire import (
     AuthError,
     BadArgumentError,
@@ -356,3 +356,13 @@ def test_unknown_exception_is_an_error() -> None:
     with pytest.raises(UnknownModelError) as caught:
         world.show(model("embedder"), model("b"))
     assert caught.value.nearest == ("embedder",)
+
+
+def test_interrupt_before_the_request_went_out() -> None:
+    """A request that the driver had not yet sent is not reported as asked for."""
+    world = begin(model("a"), model("b"))
+    world.answer("a")
+    world.give(Unsent("b"))
+    world.interrupt()
+
+    assert (world.outcome("a"), world.outcome("b")) == ("requested", "not_requested")

@@ -60,7 +60,8 @@ def live_presets(model_files: ModelFiles) -> Mapping[str, Mapping[str, str]]:
 @pytest.fixture(scope="session")
 def session_router(llama_server_binary: str, live_presets: Mapping[str, Mapping[str, str]]) -> Iterator[RealRouter]:
     """One router under one URL for the whole run."""
-    with RealRouter(llama_server_binary, live_presets) as router:
+    # Two slots of 2,048 tokens: room for a stream that outlasts the stop-timeout.
+    with RealRouter(llama_server_binary, live_presets, context=4096) as router:
         yield router
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 from time import monotonic
 
 from corral.client.events import EventThread
-from corral.ops import Answered, Done, Listed, Listen, Look, LookFailed, Say, Send, Tick, WakeAt
+from corral.ops import Answered, Done, Listed, Listen, Look, LookFailed, Say, Send, Tick, Unsent, WakeAt
 from corral.wire import Call, CorralError, list_models
 
 TYPE_CHECKING = False
@@ -42,6 +42,8 @@ class Engine:
                 self._effects.extend(self._verb.start(monotonic()))
                 self._loop()
             except KeyboardInterrupt:
+                for effect in [effect for effect in self._effects if isinstance(effect, Send)]:
+                    self._verb.on(Unsent(effect.tag), monotonic())
                 self._effects = deque(self._verb.interrupt(monotonic()))
                 self._loop()
         finally:

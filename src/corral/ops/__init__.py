@@ -25,6 +25,7 @@ from corral.ops.protocol import (
     StreamLost,
     StreamOpened,
     Tick,
+    Unsent,
     WakeAt,
 )
 from corral.ops.selection import Selection, check_selection, explain_unknown, find_models, select, suggest
@@ -56,6 +57,7 @@ __all__ = [
     "Tick",
     "Unload",
     "UnloadReport",
+    "Unsent",
     "WaitFor",
     "WaitReport",
     "Waiting",

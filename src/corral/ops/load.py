@@ -20,6 +20,7 @@ from corral.ops.protocol import (
     Send,
     StreamLost,
     StreamOpened,
+    Unsent,
 )
 from corral.ops.selection import find_models
 from corral.wire import (
@@ -118,6 +119,12 @@ class LoadTarget:
         elif not self.doubtful and now - self.answered_at >= _NEVER_STARTED_S:
             self.outcome = words.LOAD_FAILED
 
+    def unsend(self) -> None:
+        """Its request did not go out after all."""
+        self.tries -= 1
+        if self.tries == 0:
+            self.sent_at = None
+
     def answer(self, error: CorralError | None, now: float) -> None:
         """The router answered its request, or the path failed."""
         self.answered_at = now
@@ -170,6 +177,9 @@ class Load:
         elif isinstance(given, StreamOpened | StreamLost):
             self._pace.stream_open = isinstance(given, StreamOpened)
             self._pace.hurry()
+        elif isinstance(given, Unsent):
+            self._queue[0].unsend()
+            return []
         elif isinstance(given, Heard):
             said = self._take_event(given)
         elif isinstance(given, Answered) and self._queue and given.tag == self._queue[0].model_id:

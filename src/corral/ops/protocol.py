@@ -42,6 +42,12 @@ class Answered(Record):
     error: CorralError | None
 
 
+class Unsent(Record):
+    """A call that was asked for never went out: the driver was interrupted before. Nothing more will be sent."""
+
+    tag: str
+
+
 class Heard(Record):
     """The event stream said something."""
 
@@ -102,7 +108,7 @@ class Done(Record):
     report: object
 
 
-Input: TypeAlias = Listed | LookFailed | Answered | Heard | StreamOpened | StreamLost | Tick
+Input: TypeAlias = Listed | LookFailed | Answered | Unsent | Heard | StreamOpened | StreamLost | Tick
 Effect: TypeAlias = Look | Send | Listen | WakeAt | Say | Done
 
 

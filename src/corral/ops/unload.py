@@ -22,6 +22,7 @@ from corral.ops.protocol import (
     Send,
     StreamLost,
     StreamOpened,
+    Unsent,
 )
 from corral.ops.selection import Selection, check_selection
 from corral.ops.unload_target import READY, WAITING, UnloadTarget
@@ -80,6 +81,9 @@ class Unload:
             return self._take_failure(given.error, now)
         if isinstance(given, StreamOpened | StreamLost):
             return self._take_stream(isinstance(given, StreamOpened), now)
+        if isinstance(given, Unsent):
+            self._targets[given.tag].unsend()
+            return []
         if isinstance(given, Heard):
             self._take_event(given)
         elif isinstance(given, Answered):

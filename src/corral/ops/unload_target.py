@@ -96,6 +96,13 @@ class UnloadTarget:
         if self.status == "loading":
             self._note = words.KILLED_WHILE_LOADING
 
+    def unsend(self) -> None:
+        """Its request did not go out after all."""
+        self.tries -= 1
+        self.phase = READY if self.tries == 0 else SENT
+        if self.tries == 0:
+            self.sent_at = None
+
     def answer(self, error: CorralError | None, now: float) -> None:
         """The router answered its request, or the path failed."""
         self._answered_at = now

@@ -1,0 +1,88 @@
+"""Corral itself on a real llama-server: what the tests of this folder share."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
+
+import pytest
+
+from corral.sim.launch import RealRouter
+
+pytest_plugins = ["tests.client.conftest"]
+
+HAS_EVENTS = os.environ.get("CORRAL_LIVE_BUILD", "11434") != "9093"
+"""Builds before June 2026 have no event stream."""
+
+
+def chat(url: str, model: str, tokens: int, *, stream: bool = False) -> bytes:
+    """Ask a model for an answer of so many tokens; returns whatever came before the connection ended."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60)
+    body = {"model": model, "max_tokens": tokens, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+    except (OSError, HTTPException):
+        return b""
+    finally:
+        connection.close()
+
+
+@contextmanager
+def busy(url: str, model: str, tokens: int = 1900) -> Iterator[None]:
+    """Keep a stream running on a model: the block begins when its first token is here."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60)
+    body = {"model": model, "max_tokens": tokens, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data:")
+        yield
+    finally:
+        connection.close()
+
+
+@contextmanager
+def asking(url: str, model: str) -> Iterator[None]:
+    """A client that asks a model for a token, over and over."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            chat(url, model, 1)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def start_router(
+    llama_server_binary: str, live_presets: dict[str, dict[str, str]]
+) -> Iterator[Callable[..., RealRouter]]:
+    """Starts routers with options of their own; all are stopped at the end."""
+    routers: list[RealRouter] = []
+
+    def start(**options: object) -> RealRouter:
+        options.setdefault("context", 4096)
+        router = RealRouter(llama_server_binary, live_presets, **options)  # type: ignore[arg-type]  # its own options
+        routers.append(router)
+        router.__enter__()
+        return router
+
+    try:
+        yield start
+    finally:
+        for router in routers:
+            router.close()
