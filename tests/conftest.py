@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.live"]
+pytest_plugins = ["tests.support.clients", "tests.support.live"]
 
 _SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "llama_server.py"
 _DEFAULT_BUILD = "11434"

@@ -1,18 +1,10 @@
-"""Every test of this folder that takes ``use`` runs with the blocking client and with the async one."""
+"""What the tests of the clients share."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-
-from corral import AsyncRouter, Router
-
-Use = Callable[..., Any]
-"""``use(url, work, **options)``: open a client, run ``work(client)``, return its result."""
 
 
 @pytest.fixture(autouse=True)
@@ -21,26 +13,3 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-
-
-def use_blocking(url: str, work: Callable[[Any], Any], **options: Any) -> Any:
-    """With ``Router``."""
-    with Router(url, **options) as router:
-        return work(router)
-
-
-def use_async(url: str, work: Callable[[Any], Any], **options: Any) -> Any:
-    """With ``AsyncRouter``, in an event loop of its own."""
-
-    async def run() -> Any:
-        async with AsyncRouter(url, **options) as router:
-            return await work(router)
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[use_blocking, use_async], ids=["blocking", "async"])
-def use(request: pytest.FixtureRequest) -> Use:
-    """Runs work on a client of either kind."""
-    chosen: Use = request.param
-    return chosen

@@ -24,7 +24,7 @@ from corral.wire import (
     UnknownModelError,
     UnreachableError,
 )
-from tests.client.conftest import Use
+from tests.support.clients import Use
 
 QUICK = Timeouts(0.5, 0.5, 2.0)
 ERAS = ["v1", "b9093", "b10240", "b11434"]

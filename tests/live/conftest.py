@@ -14,8 +14,6 @@ import pytest
 
 from corral.sim.launch import RealRouter
 
-pytest_plugins = ["tests.client.conftest"]
-
 HAS_EVENTS = os.environ.get("CORRAL_LIVE_BUILD", "11434") != "9093"
 """Builds before June 2026 have no event stream."""
 

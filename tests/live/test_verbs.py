@@ -13,8 +13,8 @@ import pytest
 
 from corral import AuthError, NotARouterError, RefusedError, Router
 from corral.sim.launch import RealRouter
-from tests.client.conftest import Use
 from tests.live.conftest import HAS_EVENTS, asking, busy, chat
+from tests.support.clients import Use
 from tests.support.live import QUOTED, ModelFiles
 
 pytestmark = pytest.mark.live
