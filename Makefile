@@ -42,7 +42,7 @@ bench: environment ## Measure against the shell recipe; writes docs/benchmarks.m
 
 lock: ## Choose and pin anew what requirements/dev.in names
 	@$(PYTHON) -m venv .venvs/lock
-	@.venvs/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venvs/lock/bin/python -m pip install -qq --disable-pip-version-check uv
 	@.venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" requirements/dev.in --output-file requirements/dev.txt
 
@@ -55,5 +55,5 @@ environment:
 
 .venvs/demo/bin/corral: pyproject.toml
 	@$(PYTHON) -m venv .venvs/demo
-	@.venvs/demo/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@.venvs/demo/bin/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@

@@ -26,7 +26,7 @@ def ensure(home: Path, interpreter: str) -> Path:
         return python
     print(f"Installing the locked tools into {home.relative_to(ROOT)}", file=sys.stderr, flush=True)
     subprocess.run([interpreter, "-m", "venv", home], check=True)
-    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     subprocess.run([*pip, "--require-hashes", "-r", LOCK], check=True)
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT], check=True)
     stamp.write_text(wanted, encoding="utf-8")

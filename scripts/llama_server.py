@@ -151,8 +151,10 @@ def check_compiler() -> None:
 def run_logged(command: list[str | Path], log: Path, settings: dict[str, str]) -> None:
     """Run a long command with its output in a file, and say now and then how far it is."""
     started = time.monotonic()
+    # The flags of a make that called this are not meant for the make that compiles.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | settings)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=kept | settings)
         try:
             while True:
                 try:

@@ -1,7 +1,8 @@
 """Runs the tests on every interpreter found: all of them on the one that runs this, all but the live ones elsewhere.
 
 The live tests talk to a real llama-server, whose behaviour does not depend on the Python beside it. The complete run
-comes last, so that its closing line is the last one. Arguments go to pytest.
+comes last, so that its closing line is the last one. ``CORRAL_TEST_PYTHONS=default`` leaves the others out.
+Arguments go to pytest.
 """
 
 from __future__ import annotations
