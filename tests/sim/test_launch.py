@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+import corral
 from corral.sim.launch import LaunchedRouter, LaunchError, RealRouter, SimRouter, find_llama_server
 from tests.support.live import LIVE_IDS, QUOTED
 
 DEADLINE_S = 20.0
+SOURCE = str(Path(corral.__file__).parent.parent)
 
 
 def write_program(path: Path, text: str) -> str:
@@ -153,6 +156,21 @@ def test_nothing_survives_an_error(error: type[BaseException]) -> None:
         use()
 
     wait_until(lambda: is_group_gone(leaders[0]))
+
+
+def test_nothing_survives_sudden_death() -> None:
+    """The router ends even when the process that started it is killed outright."""
+    program = (
+        "from corral.sim.launch import SimRouter\nwith SimRouter() as it: print(it.process.pid, flush=True); input()"
+    )
+    command, streams = [sys.executable, "-c", program], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": SOURCE}, **streams) as starter:
+        assert starter.stdout is not None
+        leader = int(starter.stdout.readline())
+        assert not is_group_gone(leader)
+        starter.kill()
+
+    wait_until(lambda: is_group_gone(leader))
 
 
 @pytest.mark.live

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 30.0
 STOP_GRACE_S = 3.0
 _LOOK_EVERY_S = 0.02
+# Its input ends when this process does, however that comes about; then it ends the group in its argument.
+_WATCH = ["/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "watch"]
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -68,6 +70,7 @@ class LaunchedRouter(ABC):
     def __init__(self) -> None:
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -107,6 +110,7 @@ class LaunchedRouter(ABC):
         process, self.process = self.process, None
         if process is None:
             return
+        self._dismiss_watcher()
         try:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -145,6 +149,20 @@ class LaunchedRouter(ABC):
                 # Its own group, so that Ctrl-C reaches it through us alone and its children end with it.
                 start_new_session=True,
             )
+        self._watcher = subprocess.Popen(
+            [*_WATCH, str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _dismiss_watcher(self) -> None:
+        """Before the router is reaped: its number may belong to somebody else afterwards."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.kill()
+            watcher.communicate()
 
     def _fail(self, what: str) -> LaunchError:
         error = LaunchError(what, f"the last thing it said: {self._read_last_line() or 'nothing'}")
