@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ _counts = {"ran": 0, "skipped": 0}
 
 def pytest_configure() -> None:
     """Tell everything that asks the environment which binary to use; nothing is built from here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in the background ignores Ctrl-C, and so would the commands that it starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if binary := _find_binary():
         os.environ["CORRAL_LLAMA_SERVER"] = binary
 

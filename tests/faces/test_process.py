@@ -31,10 +31,17 @@ def test_signal_in_the_middle_of_an_unload(
 ) -> None:
     """Ctrl-C and SIGTERM end a command at once; it says for each model what was and was not done."""
     router.models["beta"] = "loading"
-    router.on_post = lambda verb, model: reply(200, {"success": True})
+    posted = threading.Event()
+
+    def accept(verb: str, model: str) -> bytes:
+        posted.set()
+        return reply(200, {"success": True})
+
+    router.on_post = accept
     process = spawn("unload", "--all")
     assert process.stderr is not None
     assert "Unloading alpha\n" == process.stderr.readline()
+    assert posted.wait(10)
     process.send_signal(number)
     result = finish(process)
 
