@@ -160,11 +160,10 @@ def test_nothing_survives_an_error(error: type[BaseException]) -> None:
 
 def test_nothing_survives_sudden_death() -> None:
     """The router ends even when the process that started it is killed outright."""
-    program = (
-        "from corral.sim.launch import SimRouter\nwith SimRouter() as it: print(it.process.pid, flush=True); input()"
-    )
-    command, streams = [sys.executable, "-c", program], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": SOURCE}, **streams) as starter:
+    use = "with SimRouter() as it: print(it.process.pid, flush=True); input()"
+    command = [sys.executable, "-c", f"from corral.sim.launch import SimRouter\n{use}"]
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         leader = int(starter.stdout.readline())
         assert not is_group_gone(leader)
