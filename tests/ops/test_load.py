@@ -101,6 +101,14 @@ def test_refusals_have_their_words() -> None:
     assert world.report.outcomes[0].detail == "model limit reached"
 
 
+def test_model_that_the_router_no_longer_knows() -> None:
+    """A 404 means that the model left the router between the look and the request."""
+    world = begin(("a",), model("a", "unloaded", None))
+    world.answer("a", RefusedError("The router refuses: File Not Found", status=404))
+
+    assert world.outcome("a") == "vanished"
+
+
 def test_already_running_is_watched() -> None:
     """The refusal ``already running`` means that the model is coming up for somebody else."""
     world = begin(("a",), model("a", "unloaded", None))

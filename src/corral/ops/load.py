@@ -33,6 +33,7 @@ from corral.wire import (
     UnreachableError,
     load_model,
     says_already_running,
+    says_not_found,
 )
 
 TYPE_CHECKING = False
@@ -135,6 +136,8 @@ class LoadTarget:
             self.doubtful = True
         elif isinstance(error, AuthError):
             self.outcome = words.DENIED
+        elif isinstance(error, RefusedError) and says_not_found(error):
+            self.outcome = words.VANISHED
         else:
             self.outcome = words.REFUSED
 
