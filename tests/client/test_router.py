@@ -5,10 +5,7 @@ from __future__ import annotations
 import inspect
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import trustme
@@ -297,47 +294,6 @@ def test_environment_proxy_is_used_elsewhere(use: Use, monkeypatch: pytest.Monke
             use("http://router.invalid:8080", lambda router: router.list_models(), timeouts=QUICK)
 
 
-@contextmanager
-def tls_in_front(port: int, context: ssl.SSLContext) -> Iterator[int]:
-    """A TLS end that passes bytes on to a port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            return
-        finally:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
-
-    def serve() -> None:
-        while True:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                near = context.wrap_socket(raw, server_side=True)
-            except OSError:
-                raw.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", port))
-            Thread(target=copy, args=(near, far), daemon=True).start()
-            Thread(target=copy, args=(far, near), daemon=True).start()
-
-    Thread(target=serve, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.close()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the TLS end above leaves its sockets to the collector
 def test_tls_with_an_authority_of_ones_own(use: Use, tmp_path: Path) -> None:
     """A certificate is checked: trusted with its authority's file, refused without, a bad file named."""
     authority = trustme.CA()
@@ -345,8 +301,8 @@ def test_tls_with_an_authority_of_ones_own(use: Use, tmp_path: Path) -> None:
     authority.issue_cert("localhost").configure_cert(context)
     ca_file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
-    with simulate(models=(ModelSpec("a", status="loaded"),)) as sim, tls_in_front(sim.port, context) as port:
-        url = f"https://localhost:{port}"
+    with simulate(models=(ModelSpec("a", status="loaded"),), tls=context) as sim:
+        url = f"https://localhost:{sim.port}"
         assert use(url, lambda router: router.unload_all(), ca_file=str(ca_file)).ok
         with pytest.raises(UnreachableError, match="not trusted") as caught:
             use(url, lambda router: router.list_models(), timeouts=QUICK)
