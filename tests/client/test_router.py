@@ -317,7 +317,8 @@ def test_both_clients_have_the_same_verbs() -> None:
     blocking = {name: value for name, value in inspect.getmembers(Router) if not name.startswith("_")}
     awaited = {renamed.get(name, name): value for name, value in inspect.getmembers(AsyncRouter) if name[0] != "_"}
 
-    assert blocking.keys() == awaited.keys()
+    # Only a blocking call can be interrupted half way: a task is cancelled at an await.
+    assert blocking.keys() - {"is_sent"} == awaited.keys()
     for name, method in blocking.items():
-        if callable(method) and name != "open_stream":
+        if callable(method) and name in awaited and name != "open_stream":
             assert list(inspect.signature(method).parameters) == list(inspect.signature(awaited[name]).parameters), name

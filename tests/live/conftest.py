@@ -14,7 +14,8 @@ import pytest
 
 from corral.sim.launch import RealRouter
 
-HAS_EVENTS = os.environ.get("CORRAL_LIVE_BUILD", "11434") != "9093"
+BUILD = int(os.environ.get("CORRAL_LIVE_BUILD") or 11434)
+HAS_EVENTS = BUILD > 9660
 """Builds before June 2026 have no event stream."""
 
 

@@ -22,6 +22,7 @@ class DeadlineSocket:
 
     def __init__(self, inner: socket.socket, read_s: float | None) -> None:
         self.inner = inner
+        self._file: socket.SocketIO | None = None
         self.read_s = read_s
         """How long one read may wait; None for ever."""
         self.deadline: float | None = None
@@ -43,8 +44,9 @@ class DeadlineSocket:
 
     def makefile(self, mode: str = "rb") -> io.BufferedReader:
         """A buffered reader whose reads obey both limits."""
-        # The unbuffered file keeps the descriptor alive when http.client closes the socket before the body is read.
-        return io.BufferedReader(_Raw(self.inner.makefile("rb", buffering=0), self._arm))
+        # This file keeps the descriptor alive when http.client closes the socket before the body is read.
+        self._file = self.inner.makefile("rb", buffering=0)
+        return io.BufferedReader(_Raw(self._file, self._arm))
 
     def shut(self) -> None:
         """Wake whoever is reading, from any thread."""
@@ -55,7 +57,13 @@ class DeadlineSocket:
             return
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; what is being read from it can be read to its end."""
+        self.inner.close()
+
+    def abort(self) -> None:
+        """Close the socket for certain, whoever may still hold a reader of it."""
+        if self._file is not None:
+            self._file.close()
         self.inner.close()
 
 

@@ -84,7 +84,13 @@ class Engine:
         elif isinstance(effect, Send) and effect.apart:
             Thread(target=self._send_apart, args=(effect.tag, effect.call), daemon=True).start()
         elif isinstance(effect, Send):
-            self._feed(Answered(effect.tag, self._try(effect.call)))
+            try:
+                error = self._try(effect.call)
+            except KeyboardInterrupt:
+                if not self._router.is_sent:
+                    self._effects.appendleft(effect)
+                raise
+            self._feed(Answered(effect.tag, error))
         elif isinstance(effect, Listen):
             self._events = EventThread(self._router, self._inbox.put)
             self._events.start()

@@ -197,6 +197,11 @@ class Router:
             raise
         return transport, response
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether the newest request went out whole, for a caller that was interrupted in it."""
+        return self._transport.is_sent
+
     def close(self) -> None:
         """Close the connection; using the router again opens a new one."""
         self._transport.close()

@@ -41,6 +41,8 @@ class Transport:
         self._http: HTTPConnection | None = None
         self._socket: DeadlineSocket | None = None
         self._used_at = 0.0
+        self.is_sent = False
+        """Whether the newest request went out whole; what was interrupted before cannot have been acted on."""
 
     def send(self, call: Call, key: str | None) -> Reply:
         """Send a call and read its whole reply.
@@ -91,10 +93,13 @@ class Transport:
         """Close the connection; the next call opens a new one."""
         if self._http is not None:
             self._http.close()
+        if self._socket is not None:
+            self._socket.abort()
         self._http = self._socket = None
 
     def _exchange(self, call: Call, key: str | None, total_s: float | None = None) -> HTTPResponse:
         """Send the request and read the head of the reply."""
+        self.is_sent = False
         connection, http = self._connect()
         limit_s = total_s if total_s is not None else self._timeouts.total_s
         connection.deadline = None if limit_s is None else monotonic() + limit_s
@@ -103,6 +108,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
         try:
             http.request(call.method, self._path(call), call.body, headers)
+            self.is_sent = True
             return http.getresponse()
         except (OSError, HTTPException, ValueError) as error:
             self.close()
