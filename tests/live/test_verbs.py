@@ -76,7 +76,10 @@ def test_busy_model_takes_its_stop_timeout_and_is_said_to_be_killed(live_router:
     with busy(live_router.url, "busy"):
         outcome = use(live_router.url, lambda router: router.unload("busy")).outcomes[0]
 
-    assert outcome.outcome == "unloaded" and outcome.exit_code == 1 and "killed" in outcome.detail
+    assert outcome.outcome == "unloaded"
+    if BUILD >= 11114:
+        # Before, a child with a stream in flight may also end in order, and cut the stream all the same.
+        assert outcome.exit_code == 1 and "killed" in outcome.detail
 
 
 def test_model_that_comes_back(live_router: RealRouter, use: Use) -> None:
@@ -134,7 +137,7 @@ def test_key(start_router: Callable[..., RealRouter], use: Use) -> None:
         # These builds show their list to anybody, and refuse only what would change something.
         assert use(router.url, lambda client: client.load("plain"), api_key="wrong").outcomes[0].outcome == "denied"
     assert use(router.url, lambda client: client.load("plain"), api_key="sesame").ok
-    refused = corral("--url", router.url, "load", "plain", env={})
+    refused = corral("--url", router.url, "load", "busy", env={})
     assert refused.returncode == 9 and "sesame" not in refused.stdout + refused.stderr
     done = corral("unload", "--all", env={"LLAMA_SERVER_URL": router.url, "LLAMA_API_KEY": "sesame"})
     assert done.returncode == 0 and statuses(router)["plain"] == "unloaded"

@@ -196,15 +196,22 @@ class AsyncRouter:
                 response = await request
         except (OSError, aiohttp.ClientError) as error:
             raise self._explain(call, error) from None
-        async with response:
+        try:
             if response.status != 200:
                 self._read(call, Reply(response.status, _lower_headers(response), await response.read()))
             yield response
+        finally:
+            # Left in the middle, so it cannot be used again; and TLS would wait for the server's goodbye.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
+            response.close()
 
     async def aclose(self) -> None:
         """Close the connections; using the router again opens new ones."""
         if self._session is not None:
             await self._session.close()
+            # The transports are closed by callbacks of the loop's next round.
+            await asyncio.sleep(0)
         self._session = None
 
     async def __aenter__(self) -> AsyncRouter:
