@@ -34,18 +34,23 @@ def chat(url: str, model: str, tokens: int, *, stream: bool = False) -> bytes:
 
 
 @contextmanager
-def busy(url: str, model: str, tokens: int = 1900) -> Iterator[None]:
-    """Keep a stream running on a model: the block begins when its first token is here."""
+def busy(url: str, model: str) -> Iterator[None]:
+    """Keep a model answering: the block begins when the first token is here.
+
+    Two slots answer six requests one after another, which outlasts any stop-timeout of the tests.
+    """
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60)
-    body = {"model": model, "max_tokens": tokens, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": model, "max_tokens": 1900, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    connections = [HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60) for _ in range(6)]
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        assert response.readline().startswith(b"data:")
+        for number, connection in enumerate(connections):
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+            if number == 0:
+                assert connection.getresponse().readline().startswith(b"data:")
         yield
     finally:
-        connection.close()
+        for connection in connections:
+            connection.close()
 
 
 @contextmanager
