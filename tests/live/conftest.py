@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from corral import Router
 from corral.sim.launch import RealRouter
 
 BUILD = int(os.environ.get("CORRAL_LIVE_BUILD") or 11434)
@@ -54,20 +55,19 @@ def busy(url: str, model: str) -> Iterator[None]:
 
 
 @contextmanager
-def asking(url: str, model: str) -> Iterator[None]:
-    """A client that asks a model for a token, over and over."""
-    over = threading.Event()
+def asking_when_gone(url: str, model: str) -> Iterator[None]:
+    """A client that asks a model for a token as soon as it is unloaded."""
 
     def ask() -> None:
-        while not over.wait(0.02):
-            chat(url, model, 1)
+        with Router(url) as router:
+            if router.wait(model, state="unloaded", timeout_s=30).ok:
+                chat(url, model, 1)
 
     thread = threading.Thread(target=ask)
     thread.start()
     try:
         yield
     finally:
-        over.set()
         thread.join()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from corral import AuthError, NotARouterError, RefusedError, Router
 from corral.sim.launch import RealRouter
-from tests.live.conftest import BUILD, HAS_EVENTS, asking, busy, chat
+from tests.live.conftest import BUILD, HAS_EVENTS, asking_when_gone, busy, chat
 from tests.support.clients import Use
 from tests.support.live import QUOTED, ModelFiles
 
@@ -85,8 +85,7 @@ def test_busy_model_takes_its_stop_timeout_and_is_said_to_be_killed(live_router:
 def test_model_that_comes_back(live_router: RealRouter, use: Use) -> None:
     """A client that asks again while another model is still stopping is noticed, by the new child's port."""
     assert use(live_router.url, lambda router: router.load("plain")).ok
-    with busy(live_router.url, "busy"), asking(live_router.url, "plain"):
-        time.sleep(0.1)
+    with busy(live_router.url, "busy"), asking_when_gone(live_router.url, "plain"):
         report = use(live_router.url, lambda router: router.unload("plain", "busy"))
     found = {outcome.model: outcome.outcome for outcome in report.outcomes}
 
