@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.wire import AuthError, CorralError, NotARouterError, RefusedError, Reply, list_models, read_listing
+from corral.wire import (
+    AuthError,
+    CorralError,
+    NotARouterError,
+    RefusedError,
+    Reply,
+    list_models,
+    read_listing,
+    read_model,
+)
 
 REPLIES = Path(__file__).parent / "replies"
 LLAMA = {"server": "llama.cpp"}
@@ -187,3 +196,37 @@ def test_any_entries_are_read(entries: list[Any]) -> None:
         return
 
     assert all(isinstance(model.id, str) and isinstance(model.status, str) for model in models)
+
+
+@pytest.mark.parametrize("status", [{"value": 7}, {}, 5, None])
+def test_unreadable_status_may_hold_memory(status: object) -> None:
+    """A status that cannot be read is unknown, and what is unknown is not taken for unloaded."""
+    model = read_model({"id": "a", "status": status})
+
+    assert model is not None and model.is_resident and not model.is_gone
+
+
+def test_of_two_entries_with_one_id_the_resident_one_counts() -> None:
+    """A list that names a model twice never hides the one that holds memory."""
+    loaded, unloaded = ({"id": "a", "status": {"value": value}} for value in ("loaded", "unloaded"))
+    for entries in ([loaded, unloaded], [unloaded, loaded]):
+        reply = Reply(200, {"server": "llama.cpp"}, json.dumps({"data": entries}).encode())
+
+        assert [model.status for model in read_listing(reply).models] == ["loaded"]
+
+
+def test_entries_without_a_name_are_counted() -> None:
+    """An entry that names nothing is counted; a list of nothing else is no list of models."""
+    good = {"id": "a", "status": {"value": "loaded"}}
+    reply = Reply(200, {"server": "llama.cpp"}, json.dumps({"data": [good, 0, {"id": 5}]}).encode())
+    assert (len(read_listing(reply).models), read_listing(reply).unreadable) == (1, 2)
+    with pytest.raises(NotARouterError):
+        read_listing(Reply(200, {"server": "llama.cpp"}, b'{"data":[0,0]}'))
+
+
+def test_a_number_without_end_hides_nothing() -> None:
+    """A number of more digits than Python reads makes no list unreadable, and is not known."""
+    body = b'{"data":[{"id":"a","odd":%b,"status":{"value":"unloaded","failed":true,"exit_code":7}}]}' % (b"9" * 5000)
+    found = read_listing(Reply(200, {"server": "llama.cpp"}, body)).models[0]
+
+    assert (found.exit_code, found.raw["odd"]) == (7, None)

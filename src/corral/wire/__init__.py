@@ -4,6 +4,7 @@ Rule for whoever edits this room: a reader takes what is there, keeps the raw do
 what a person must hear about.
 """
 
+from corral.wire.activity import count_requests, read_metrics, read_slots
 from corral.wire.errors import (
     AuthError,
     BadArgumentError,
@@ -28,7 +29,7 @@ from corral.wire.models import (
 from corral.wire.record import Record
 from corral.wire.reply import Call, Reply, excerpt, read_document, read_refusal
 from corral.wire.sse import MAX_EVENT_BYTES, ServerSentEvent, SseDecoder
-from corral.wire.text import escape_controls, shorten, show_name
+from corral.wire.text import escape_controls, quote_name, shorten, show_name
 from corral.wire.verbs import (
     load_model,
     read_success,
@@ -60,16 +61,20 @@ __all__ = [
     "SseDecoder",
     "UnknownModelError",
     "UnreachableError",
+    "count_requests",
     "escape_controls",
     "excerpt",
     "follow_events",
     "list_models",
     "load_model",
+    "quote_name",
     "read_document",
     "read_event",
     "read_listing",
+    "read_metrics",
     "read_model",
     "read_refusal",
+    "read_slots",
     "read_success",
     "says_already_running",
     "says_not_found",

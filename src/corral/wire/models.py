@@ -8,7 +8,7 @@ Source: llama.cpp ``tools/server/server-models.cpp``, compared from December 202
 
 from __future__ import annotations
 
-from corral.wire.errors import NotARouterError, RefusedError
+from corral.wire.errors import NotARouterError, RefusedError, UnreachableError
 from corral.wire.reading import as_dict, as_int, as_str, as_strings
 from corral.wire.record import Record
 from corral.wire.reply import Call, Reply, excerpt, read_document, read_refusal
@@ -17,11 +17,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NOT_RESIDENT = frozenset({"unloaded", "downloading", "downloaded", "failed", "unknown"})
-"""Status values of a model without a child process. Any value not listed here, a new one included, may hold memory."""
+NOT_RESIDENT = frozenset({"unloaded", "downloading", "downloaded", "failed"})
+"""Status values of a model without a child process.
+
+Any value not listed here may hold memory: a new one, and ``unknown``, which stands for one that cannot be read.
+"""
 
 GONE = frozenset({"unloaded", "failed"})
 """Status values that say the child process has ended. ``failed`` as a value was seen in builds after b11434."""
+
+_GATEWAY_HINT = "Start the router; the gateway finds it by itself."
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 """How long the router waits for a child before it kills it, unless the preset says otherwise (since January 2026)."""
@@ -69,6 +74,8 @@ class Listing(Record):
     models: tuple[Model, ...]
     has_events: bool | None
     """Whether this build has ``/models/sse``, by the ``can_remove`` marker; None when the list is empty."""
+    unreadable: int = 0
+    """Entries that name no model, so that nothing can be said of them."""
 
     def find(self, model_id: str) -> Model | None:
         """The model with exactly this id; None when it is not listed."""
@@ -84,8 +91,11 @@ def read_listing(reply: Reply) -> Listing:
     """Read the answer to ``GET /models``.
 
     Raises NotARouterError for a single-model server, one still loading, another program or HTML;
-    AuthError and RefusedError for what the router refused.
+    AuthError and RefusedError for what the router refused; UnreachableError for the list that a gateway keeps for
+    chat clients while its router does not answer, since that says nothing of now.
     """
+    if reply.headers.get("corral-stale"):
+        raise UnreachableError("The gateway answers, but the router behind it does not.", _GATEWAY_HINT)
     if reply.status != 200:
         raise _explain_refusal(reply)
     document = read_document(reply)
@@ -97,8 +107,19 @@ def read_listing(reply: Reply) -> Listing:
         )
     found = [entry for entry in entries if isinstance(entry, dict)]
     _require_router(document, found, reply)
-    models = {model.id: model for model in map(read_model, found) if model is not None}
-    return Listing(tuple(models.values()), any("can_remove" in entry for entry in found) if found else None)
+    if entries and not any(map(_has_name, found)):
+        raise NotARouterError(
+            f"The list of models cannot be read: {excerpt(reply.body)}",
+            "Check the URL: does it lead to llama-server? A newer build may need a newer Corral.",
+        )
+    models: dict[str, Model] = {}
+    for model in map(read_model, found):
+        # Of two entries with one id, the one that may hold memory counts.
+        if model is not None and not (model.id in models and models[model.id].is_resident):
+            models[model.id] = model
+    unreadable = len(entries) - sum(_has_name(entry) for entry in found)
+    has_events = any("can_remove" in entry for entry in found) if found else None
+    return Listing(tuple(models.values()), has_events, unreadable)
 
 
 def read_model(entry: dict[str, Any]) -> Model | None:
@@ -107,7 +128,7 @@ def read_model(entry: dict[str, Any]) -> Model | None:
     ``status`` is an object in every llama.cpp build seen and a plain string in some forks; the identifier is
     under ``id``, else ``name``, else ``model``.
     """
-    model_id = as_str(entry, "id") or as_str(entry, "name") or as_str(entry, "model")
+    model_id = _read_name(entry)
     if not model_id:
         return None
     status = as_dict(entry, "status")
@@ -123,6 +144,14 @@ def read_model(entry: dict[str, Any]) -> Model | None:
         _read_stop_timeout(status),
         entry,
     )
+
+
+def _read_name(entry: dict[str, Any]) -> str | None:
+    return as_str(entry, "id") or as_str(entry, "name") or as_str(entry, "model")
+
+
+def _has_name(entry: dict[str, Any]) -> bool:
+    return bool(_read_name(entry))
 
 
 def _require_router(document: dict[str, Any], entries: list[dict[str, Any]], reply: Reply) -> None:
@@ -142,10 +171,14 @@ def _require_router(document: dict[str, Any], entries: list[dict[str, Any]], rep
         )
 
 
-def _explain_refusal(reply: Reply) -> RefusedError | NotARouterError:
+def _explain_refusal(reply: Reply) -> RefusedError | NotARouterError | UnreachableError:
     error = read_refusal(reply)
     if isinstance(error, NotARouterError) or reply.status == 401:
         return error
+    if reply.headers.get("corral-gateway") and reply.status in (502, 503, 504, 508):
+        said = error.message.removeprefix("The router refuses: ")
+        hint = _GATEWAY_HINT if reply.status != 508 else "Start the gateway with the router's own address as --router."
+        return UnreachableError(f"The gateway answers, but: {said}", hint)
     if not reply.says_llama_cpp():
         return NotARouterError(
             f"The server answers HTTP {reply.status} to /models, and not as llama-server does: {excerpt(reply.body)}",

@@ -55,11 +55,31 @@ class Call(Record):
     """Path and query, below the router's prefix."""
     read: Callable[[Reply], Any]
     body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    """What goes along besides the headers of every request."""
 
 
 def encode_json(document: dict[str, Any]) -> bytes:
     """A JSON body in plain ASCII, so that any id survives, lone surrogates included."""
     return dumps(document).encode("ascii")
+
+
+def read_json(data: bytes | str) -> Any:
+    """What JSON says; a whole number of more digits than Python reads is None. Raises ValueError."""
+    try:
+        return loads(data)
+    except ValueError as error:
+        if "int_max_str_digits" not in str(error):
+            raise
+        # One odd number must not hide all the rest.
+        return loads(data, parse_int=_read_whole)
+
+
+def _read_whole(digits: str) -> int | None:
+    try:
+        return int(digits)
+    except ValueError:
+        return None
 
 
 def read_document(reply: Reply) -> dict[str, Any]:
@@ -70,7 +90,7 @@ def read_document(reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
         raise read_refusal(reply)
     try:
-        document = loads(reply.body)
+        document = read_json(reply.body)
     except (ValueError, RecursionError):
         raise NotARouterError(
             f"The answer is not JSON: {excerpt(reply.body)}",
@@ -102,7 +122,20 @@ def read_refusal(reply: Reply) -> RefusedError | NotARouterError:
             code=code,
             kind=kind,
         )
-    return RefusedError(f"The router refuses: {said}", status=reply.status, code=code, kind=kind)
+    return RefusedError(
+        f"The router refuses: {said}", find_step(reply.status), status=reply.status, code=code, kind=kind
+    )
+
+
+def find_step(status: int) -> str:
+    """What to try after a refusal, as far as its HTTP status tells."""
+    if status == 403:
+        return "The key may not do this, or something before the router forbids it: look at a proxy's rules."
+    if status in (404, 405, 501):
+        return "This build may not know the request, or the URL lacks the router's --api-prefix: try 'corral doctor'."
+    if status in (429, 502, 503, 504):
+        return "Try again in a moment; if it stays so, 'corral doctor' looks for what is wrong."
+    return "The router's log says more; 'corral doctor' looks for what is wrong."
 
 
 def excerpt(body: bytes) -> str:

@@ -30,8 +30,7 @@ def _is_safe(char: str) -> bool:
 def _escape(char: str) -> str:
     if char in _SHORT:
         return _SHORT[char]
-    point = ord(char)
-    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+    return f"\\x{ord(char):02x}" if char < "\u0100" else _escape_wide(char)
 
 
 def shorten(text: str, limit: int) -> str:
@@ -42,6 +41,30 @@ def shorten(text: str, limit: int) -> str:
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
 
 
+def quote_name(name: str) -> str:
+    """A model's id in full, printable: as it is, or where it holds what must be escaped, in the shell's ``$'...'``.
+
+    bash, zsh and every shell of POSIX 2024 read that back as the id itself.
+    """
+    return name if _is_plain(name) else f"$'{_quote(name)}'"
+
+
 def show_name(name: str, limit: int = 80) -> str:
-    """A model's id as a person may see it: printable and at most ``limit`` characters."""
-    return shorten(escape_controls(shorten(name, 4 * limit)), limit)
+    """A model's id as a person may see it: as ``quote_name`` has it, and at most ``limit`` characters."""
+    short = shorten(name, 4 * limit)
+    return shorten(short, limit) if _is_plain(short) else f"$'{shorten(_quote(short), limit - 3)}'"
+
+
+def _is_plain(name: str) -> bool:
+    return name == escape_controls(name)
+
+
+def _quote(name: str) -> str:
+    """Escapes that the shell reads back: there \\x is a byte and not a character, and the quote ends the name."""
+    own = {"\\": "\\\\", "'": "\\'"}
+    return "".join(own.get(c) or (c if _is_safe(c) else _escape(c) if c < "\x80" else _escape_wide(c)) for c in name)
+
+
+def _escape_wide(char: str) -> str:
+    point = ord(char)
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

@@ -9,7 +9,7 @@ Source: llama.cpp ``tools/server/server-models.cpp`` b11434; texts compared back
 from __future__ import annotations
 
 from corral.wire.errors import RefusedError
-from corral.wire.reply import Call, Reply, encode_json, excerpt, read_document
+from corral.wire.reply import Call, Reply, encode_json, excerpt, find_step, read_document
 
 _NOT_RUNNING = ("model is not running", "model is not loaded")
 _ALREADY_RUNNING = ("model is already running", "model is already loaded")
@@ -29,7 +29,9 @@ def read_success(reply: Reply) -> None:
     """Read the answer to a load or unload; raises RefusedError unless it says success."""
     document = read_document(reply)
     if document.get("success") is not True:
-        raise RefusedError(f"The router did not confirm: {excerpt(reply.body)}", status=reply.status)
+        raise RefusedError(
+            f"The router did not confirm: {excerpt(reply.body)}", find_step(reply.status), status=reply.status
+        )
 
 
 def says_not_running(error: RefusedError) -> bool:
@@ -49,3 +51,14 @@ def says_not_found(error: RefusedError) -> bool:
     (``File Not Found``, measured on b11434).
     """
     return error.status == 404 or "model is not found" in error.message
+
+
+def says_unheard(status: int, body: bytes) -> bool:
+    """Whether the router turned a model's request away before any child got it: the model was not up just then.
+
+    Source: ``router_validate_model`` and ``proxy_request`` in ``server-models.cpp``, and cpp-httplib's words for a
+    child that does not listen yet.
+    """
+    if status == 400:
+        return b'"model is not loaded"' in body or (b'"model name=' in body and b' is not running"' in body)
+    return status == 500 and body == b"proxy error: Could not establish connection"
