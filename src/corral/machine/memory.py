@@ -1,0 +1,53 @@
+"""The memory of one process and of the machine, as ``/proc`` shows it.
+
+What an unload gives back is ``Pss_Anon`` and ``Pss_Shmem``: with four children of one memory-mapped file, unloading
+one lowered the machine's anonymous memory by exactly the first, while the file's pages stayed as cache.
+
+Source: ``Documentation/ABI/testing/procfs-smaps_rollup`` and ``Documentation/filesystems/proc.rst`` of Linux.
+"""
+
+from __future__ import annotations
+
+from corral.machine.procfs import read_file
+from corral.ops.measurement import HostMemory
+from corral.wire import Record
+
+_FALLBACK = "its shares of pages may not be read, so that pages shared with others count in full"
+_UNREADABLE = "its memory may not be read"
+
+
+class Footprint(Record):
+    """What a process holds on the host."""
+
+    host_bytes: int | None = None
+    cache_bytes: int | None = None
+    reason: str = ""
+
+
+def read_footprint(proc: str, pid: int) -> Footprint:
+    """Read a process's memory: by shares where that is allowed, else what it has in memory itself."""
+    shares = _parse_sizes(read_file(f"{proc}/{pid}/smaps_rollup"))
+    if "Pss_Anon" in shares:
+        host = shares["Pss_Anon"] + shares.get("Pss_Shmem", 0)
+        return Footprint(host, shares.get("Pss_File"))
+    sizes = _parse_sizes(read_file(f"{proc}/{pid}/status"))
+    if "RssAnon" in sizes:
+        return Footprint(sizes["RssAnon"] + sizes.get("RssShmem", 0), None, _FALLBACK)
+    return Footprint(reason=_UNREADABLE)
+
+
+def read_host_memory(proc: str) -> HostMemory:
+    """Read the machine's memory."""
+    sizes = _parse_sizes(read_file(f"{proc}/meminfo"))
+    return HostMemory(sizes.get("MemTotal"), sizes.get("MemAvailable"), sizes.get("AnonPages"))
+
+
+def _parse_sizes(text: bytes | None) -> dict[str, int]:
+    """The lines ``Name:  123 kB``, in bytes; other lines are none."""
+    sizes = {}
+    for line in (text or b"").splitlines():
+        name, _, value = line.partition(b":")
+        words = value.split()
+        if len(words) == 2 and words[1] == b"kB" and words[0].isdigit() and len(words[0]) < 16:
+            sizes[name.decode(errors="replace")] = int(words[0]) * 1024
+    return sizes
