@@ -1,0 +1,66 @@
+"""The ledger's pins."""
+
+from __future__ import annotations
+
+from json import dumps
+
+from corral.ledger.rows import OF_ROUTER, read_pin
+from corral.ops.promises import Owner, Pin, RouterKey
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from corral.ledger.store import Store
+
+
+def list_pinned(folder: str, router: RouterKey) -> tuple[str, ...]:
+    """The ids pinned on a router, with no more of the ledger imported than that takes. Raises LedgerError."""
+    from corral.ledger.place import LEDGER
+    from corral.ledger.store import open_for_reading
+
+    store = open_for_reading(f"{folder}/{LEDGER}")
+    if store is None:
+        return ()
+    try:
+        return tuple(pin.model for pin in Pins(store).list_pins(router))
+    finally:
+        store.close()
+
+
+class Pins:
+    """The models that no rule may choose. Each method is one transaction, or one look."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, router: RouterKey, models: Iterable[str], *, owner: Owner, wall: float) -> list[str]:
+        """Pin models; returns those that were not pinned before."""
+        added = []
+        with self._store.transaction():
+            pinned = {pin.model for pin in self.list_pins(router)}
+            for model in models:
+                if model not in pinned:
+                    values = (router.key, router.label, dumps(model), owner.user, owner.host, wall)
+                    self._store.execute("INSERT INTO pins VALUES (?, ?, ?, ?, ?, ?)", values)
+                    pinned.add(model)
+                    added.append(model)
+        return added
+
+    def remove(self, router: RouterKey, models: Iterable[str]) -> list[str]:
+        """Take pins away; returns the models that were pinned."""
+        removed = []
+        with self._store.transaction():
+            for model in models:
+                values = (dumps(model), router.key, router.label)
+                if self._store.execute(f"DELETE FROM pins WHERE model = ? AND {OF_ROUTER}", values):
+                    removed.append(model)
+        return removed
+
+    def list_pins(self, router: RouterKey | None = None) -> list[Pin]:
+        """The pins, oldest first; of one router, or of all. A model that is pinned twice under two names comes once."""
+        where, values = (f"WHERE {OF_ROUTER}", (router.key, router.label)) if router is not None else ("", ())
+        pins = [read_pin(row) for row in self._store.read(f"SELECT * FROM pins {where} ORDER BY rowid", values)]
+        if router is None:
+            return pins
+        return [*{pin.model: pin for pin in reversed(pins)}.values()][::-1]
