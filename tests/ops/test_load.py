@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from corral.ops import Load, LoadProgress, Unsent
-from corral.wire import AuthError, BadArgumentError, BrokenCallError, Model, RefusedError, UnknownModelError
+from corral.wire import (
+    AuthError,
+    BadArgumentError,
+    BrokenCallError,
+    Model,
+    RefusedError,
+    UnknownModelError,
+    UnreachableError,
+)
 from tests.ops.world import World, model
 
 
@@ -40,6 +48,30 @@ def test_resident_models_are_left_alone() -> None:
 
     assert world.sent == [] and world.report.ok
     assert {item.outcome for item in world.report.outcomes} == {"already_loaded"}
+
+
+def test_download_is_let_end_first() -> None:
+    """The router would confirm the load of a model that is downloading, and do nothing: it is asked afterwards."""
+    world = begin(("a",), model("a", "downloading", None))
+    world.show(model("a", "downloading", None))
+    assert world.sent == []
+    world.show(model("a", "unloaded", None))
+    assert world.sent == ["a"]
+    world.answer("a")
+    world.show(model("a", "loaded", 1))
+
+    assert world.outcome("a") == "loaded" and world.report.outcomes[0].detail == ""
+
+
+@pytest.mark.parametrize("options", [{"wait": False}, {"timeout_s": 1.0}])
+def test_download_that_does_not_end_in_time(options: dict[str, bool | float | None]) -> None:
+    """Nothing is asked for a model that is still downloading, and the report says why."""
+    world = begin(("a",), model("a", "downloading", None), **options)
+    while world.report is None:
+        world.show(model("a", "downloading", None))
+
+    assert world.sent == [] and world.outcome("a") == "not_requested"
+    assert "downloading" in world.report.outcomes[0].detail
 
 
 def test_load_under_way_is_watched() -> None:
@@ -131,6 +163,18 @@ def test_broken_post_is_repeated_once_after_a_look() -> None:
     assert world.sent == ["a", "a"] and world.outcome("a") == "unreachable"
 
 
+def test_look_that_fails_too_shows_nothing() -> None:
+    """After a broken request a look that fails as well is no reason to ask again: the next one may show the child."""
+    world = begin(("a",), model("a", "unloaded", None))
+    world.answer("a", BrokenCallError("reset"))
+    world.fail_look(UnreachableError("gone"))
+    assert world.sent == ["a"]
+    world.show(model("a", "loading", 1))
+    world.show(model("a", "loaded", 1))
+
+    assert world.sent == ["a"] and world.outcome("a") == "loaded"
+
+
 def test_broken_post_that_was_acted_on_is_not_repeated() -> None:
     """After a broken request a child that is coming up is simply waited for."""
     world = begin(("a",), model("a", "unloaded", None))
@@ -196,3 +240,16 @@ def test_interrupt_before_the_request_went_out() -> None:
     world.interrupt()
 
     assert world.outcome("a") == "not_requested"
+
+
+def test_model_that_had_to_go_again_is_no_success() -> None:
+    """Of more models than the router holds, those that were pushed out by the later ones are told."""
+    world = World(Load(("a", "b")))
+    world.show(model("a", "unloaded", None), model("b", "unloaded", None), has_events=False)
+    world.answer("a")
+    world.show(model("a", "loaded", 1), model("b", "unloaded", None), has_events=False)
+    world.answer("b")
+    world.show(model("a", "unloaded", 1), model("b", "loaded", 2), has_events=False)
+
+    assert (world.outcome("a"), world.outcome("b")) == ("gone_again", "loaded") and not world.report.ok
+    assert "when b was loaded" in world.report.outcomes[0].detail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.ops import Selection, find_models, plan_unload, select, suggest
+from corral.ops import Selection, find_models, plan_spared, plan_unload, select, suggest
 from corral.wire import UnknownModelError
 from tests.ops.world import listing, model
 
@@ -72,3 +72,21 @@ def test_plan_says_what_and_why() -> None:
 
     assert plan == {"Qwen/Qwen3-8B:Q4_K_M": "unload", "embedder": "unload", "chat": "wait_then_unload"}
     assert [(item.action, bool(item.reason)) for item in named] == [("leave", True), ("kill", True)]
+
+
+def test_pinned_models_are_chosen_by_name_only() -> None:
+    """A pinned model is left alone by --all and its like, is told when it was resident, and goes by its name."""
+    pinned = ("embedder", "llama-3.2-3b", "long-gone")
+
+    assert ids(Selection((), True, pinned=pinned)) == ["Qwen/Qwen3-8B:Q4_K_M", "chat"]
+    assert ids(Selection((), patterns=("e*",), pinned=pinned)) == []
+    assert ids(Selection(("embedder",), pinned=pinned)) == ["embedder"]
+    assert spared(Selection((), True, pinned=pinned)) == [("embedder", "leave")]
+    assert spared(Selection((), True, excepted=("embedder",), pinned=pinned)) == []
+    assert spared(Selection((), patterns=("q*",), pinned=pinned)) == []
+    assert spared(Selection(("embedder",), pinned=pinned)) == []
+
+
+def spared(selection: Selection) -> list[tuple[str, str]]:
+    """Ids and actions of what is left alone because it is pinned."""
+    return [(item.model.id, item.action) for item in plan_spared(LIST, selection)]

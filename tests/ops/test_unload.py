@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.ops import Selection, Unload, Unsent, Waiting
+from corral.ops import Ended, Selection, Unload, Unsent, Waiting
 from corral.wire import (
     AuthError,
     BadArgumentError,
@@ -34,7 +34,7 @@ def test_all_residents_are_unloaded_and_seen() -> None:
     """Loaded and sleeping models are asked for at once; the list, not the event, ends it."""
     world = begin(model("a", port=1), model("b", "sleeping", port=2), model("c", "unloaded", None))
 
-    assert world.sent == ["a", "b"]
+    assert sorted(world.sent) == ["a", "b"]
     world.answer("a")
     world.answer("b")
     world.hear("a", "unloaded")
@@ -295,6 +295,32 @@ def test_router_that_goes_away_ends_the_wait() -> None:
     assert world.now - 100.0 < 10
 
 
+def test_router_that_goes_away_before_a_model_was_asked_for() -> None:
+    """A model still loading when the router goes away was not asked for: it is not said to be loading, or too slow."""
+    world = begin(model("a", port=1), model("b", "loading", 2))
+    while world.report is None:
+        world.fail_look(UnreachableError("gone"))
+    outcome = world.report.outcomes[1]
+
+    assert ("not_requested", "the router went away before it could be asked for") == (outcome.outcome, outcome.detail)
+
+
+def test_look_that_had_no_time_left_blames_nobody() -> None:
+    """The last look, cut because the time was up, is no sign that the router is gone."""
+    world = begin(model("a"), timeout_s=2.0)
+    world.answer("a")
+    while world.report is None:
+        while not world.looks and world.report is None:
+            world.tick()
+        if world.now >= 101.85:
+            world.now = 102.0
+            world.fail_look(UnreachableError("cut"))
+        else:
+            world.show(model("a"))
+
+    assert world.report.error is None and "not_seen_unloaded" == world.outcome("a")
+
+
 def test_router_that_restarts_is_waited_for() -> None:
     """A short absence is survived."""
     world = begin(model("a", port=1))
@@ -321,6 +347,14 @@ def test_interrupted_report_says_what_was_not_done() -> None:
 
     assert world.report.interrupted and not world.report.ok
     assert (world.outcome("a"), world.outcome("b")) == ("requested", "not_requested")
+
+
+def test_ended_from_elsewhere_is_an_interruption() -> None:
+    """Somebody else may end it, between two calls; its report says what was not done."""
+    world = begin(model("a", "loading"))
+    world.give(Ended("released"))
+
+    assert world.report.interrupted and "not_requested" == world.outcome("a")
 
 
 def test_interrupt_before_anything() -> None:
@@ -366,3 +400,100 @@ def test_interrupt_before_the_request_went_out() -> None:
     world.interrupt()
 
     assert (world.outcome("a"), world.outcome("b")) == ("requested", "not_requested")
+
+
+def test_failed_load_that_is_loaded_anew_came_back() -> None:
+    """A model whose load ended by itself and that a client then loads again is not called unloaded."""
+    world = begin(model("a", "loading", 1), model("b", port=2))
+    world.show(model("a", "unloaded", 1, exit_code=1), model("b", port=2))
+    world.show(model("a", "loaded", 3), model("b", port=2))
+    world.answer("b")
+    world.show(model("a", "loaded", 3), model("b", "unloaded", 2))
+
+    assert (world.outcome("a"), world.outcome("b")) == ("came_back", "unloaded") and not world.report.ok
+
+
+@pytest.mark.parametrize("selection", [Selection(("a", "b")), ALL])
+def test_model_that_comes_up_meanwhile_is_told(selection: Selection) -> None:
+    """What was not resident at first and is at the end is no success, named or meant by ``all``."""
+    world = begin(model("a", "unloaded", 1), model("b", port=2), selection=selection)
+    world.answer("b")
+    world.show(model("a", "loaded", 3), model("b", "unloaded", 2))
+
+    assert (world.outcome("a"), world.outcome("b")) == ("came_back", "unloaded")
+
+
+def test_post_that_broke_twice_is_still_watched() -> None:
+    """A request that breaks after it was acted on is no refusal: the model is watched to its end."""
+    world = begin(model("a", port=1))
+    world.answer("a", BrokenCallError("reset"))
+    world.show(model("a", port=1))
+    world.answer("a", BrokenCallError("reset"))
+    for _ in range(5):
+        world.show(model("a", port=1))
+    assert world.report is None and world.sent == ["a", "a"]
+    world.show(model("a", "unloaded", 1))
+
+    assert world.outcome("a") == "unloaded"
+
+
+def test_model_that_vanishes_for_long_and_reappears_is_followed_on() -> None:
+    """A model missing for seconds and listed again is waited for as before."""
+    world = begin(model("a", port=1), model("b", port=2))
+    world.answer("a")
+    world.answer("b")
+    for _ in range(4):
+        world.show(model("b", port=2))
+    world.show(model("a", port=1), model("b", port=2))
+    world.show(model("a", "unloaded", 1), model("b", "unloaded", 2))
+
+    assert (world.outcome("a"), world.outcome("b")) == ("unloaded", "unloaded")
+
+
+def test_kill_is_claimed_only_for_the_codes_of_a_kill() -> None:
+    """A child that ended with another code was not killed by the router."""
+    world = begin(model("a"))
+    world.answer("a")
+    world.show(model("a", "unloaded", exit_code=139))
+
+    assert "killed" not in world.report.outcomes[0].detail and "139" in world.report.outcomes[0].detail
+
+
+def test_event_of_one_is_looked_at_soon() -> None:
+    """When one of several is heard to have gone, the list is read within a moment: an interruption tells the truth."""
+    world = begin(model("a", port=1), model("b", port=2))
+    world.answer("a")
+    world.answer("b")
+    world.hear("a", "unloaded")
+    heard = world.now
+    while not world.looks:
+        world.tick()
+    assert world.now - heard <= 0.15
+    world.show(model("a", "unloaded", 1), model("b", port=2))
+    world.interrupt()
+
+    assert (world.outcome("a"), world.outcome("b")) == ("unloaded", "requested")
+
+
+def test_silence_about_the_stream_holds_nothing_up() -> None:
+    """A driver that never says whether the stream opened delays the requests by a few seconds at most."""
+    world = World(Unload(ALL))
+    world.show(model("a", port=1))
+    while not world.sent:
+        if world.looks:
+            world.show(model("a", port=1))
+        else:
+            world.tick()
+
+    assert world.now - 100 < 4
+
+
+def test_restarted_router_is_told() -> None:
+    """A list that has forgotten the child's port means a new router: what the old one left may live on."""
+    world = begin(model("a", port=1))
+    world.answer("a")
+    world.show(model("a", "unloaded", None))
+
+    assert "the router itself was restarted meanwhile; a child that hung may have outlived it" == (
+        world.report.outcomes[0].detail
+    )

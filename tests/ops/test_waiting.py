@@ -69,3 +69,13 @@ def test_interrupt() -> None:
     world.interrupt()
 
     assert world.report.interrupted and world.report.missing == (("a", "unloaded"),)
+
+
+def test_all_must_be_there_at_once() -> None:
+    """A model that has left the state again while another was waited for is waited for once more."""
+    world = World(WaitFor(("a", "b"), "unloaded"))
+    world.show(model("a", "unloaded"), model("b"))
+    world.show(model("a", "loaded"), model("b", "unloaded"))
+    world.show(model("a", "unloaded"), model("b", "unloaded"))
+
+    assert world.report.ok and world.report.reached == ("a", "b")

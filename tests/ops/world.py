@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.ops import Answered, Done, Heard, Listed, Listen, Look, LookFailed, Say, Send, StreamOpened, Tick, WakeAt
+from corral.ops import (
+    Answered,
+    Ask,
+    Done,
+    Heard,
+    Listed,
+    Listen,
+    Look,
+    LookFailed,
+    Measure,
+    Measured,
+    Say,
+    Send,
+    StreamOpened,
+    Tick,
+    Told,
+    WakeAt,
+)
+from corral.ops.measurement import Child, Device, Measurement, Process
 from corral.ops.protocol import Effect, Input, Verb
 from corral.wire import CorralError, Event, Listing, Model, read_model
 
@@ -43,11 +61,58 @@ def event(model_id: str, status: str, **fields: Any) -> Event:
     return Event(model_id, "status_change", status, **values)
 
 
-class World:
-    """Runs a verb by hand; ``effects`` are the newest, ``sent`` the tags of all calls so far."""
+class Machine:
+    """The router's machine: each listed resident has a process, and holds and answers what the test says."""
 
-    def __init__(self, verb: Verb) -> None:
+    def __init__(self) -> None:
+        self.in_flight: dict[str, int | None] = {}
+        self.held_bytes: dict[str, int] = {}
+        self.last_active_s: dict[str, float] = {}
+        self.absent: set[str] = set()
+        """Models whose process is not shown."""
+        self.undead: set[str] = set()
+        """Models whose process outlives its listing."""
+        self.hidden: dict[str, int] = {}
+        """Children that the list does not show, by port."""
+        self.devices: tuple[Device, ...] = ()
+        self.looks: list[Measure] = []
+
+    def measure(self, effect: Measure) -> Measured:
+        """One look."""
+        self.looks.append(effect)
+        residents = [
+            found for found in effect.models if found.is_resident and found.port and found.id not in self.absent
+        ]
+        children = tuple(self.build_child(found.id, found.port or 0) for found in residents)
+        children += tuple(self.build_child(name, port, is_hidden=True) for name, port in self.hidden.items())
+        children = tuple(child for child in children if not effect.only or child.model in effect.only)
+        living = {child.process for child in children}
+        living |= {process for process in effect.processes if process.name in self.undead}
+        return Measured(
+            Measurement(children, self.devices), tuple(found for found in effect.processes if found in living)
+        )
+
+    def build_child(self, model_id: str, port: int, *, is_hidden: bool = False) -> Child:
+        """The process of a model."""
+        process = Process(port + 5000, 1, model_id)
+        busy, held = self.in_flight.get(model_id, 0), self.held_bytes.get(model_id)
+        active_s = self.last_active_s.get(model_id)
+        return Child(model_id, process, port, busy, held, is_hidden=is_hidden, last_active_s=active_s)
+
+
+class World:
+    """Runs a verb by hand; ``sent`` are the tags of all calls so far.
+
+    Without a ``machine`` the router is elsewhere, and children tell ``in_flight`` themselves when asked.
+    """
+
+    def __init__(self, verb: Verb, machine: Machine | None = None) -> None:
         self.verb = verb
+        self.machine = machine
+        self.in_flight: dict[str, int | CorralError] = {}
+        self.answers: dict[str, int | CorralError | None] = {}
+        """What other questions are answered with, by tag."""
+        self.asked: list[str] = []
         self.now = 100.0
         self.sent: list[str] = []
         self.said: list[object] = []
@@ -112,12 +177,22 @@ class World:
         return found[model_id]
 
     def _take(self, effects: list[Effect]) -> None:
-        for effect in effects:
+        due = list(effects)
+        while due:
+            effect = due.pop(0)
             assert self.report is None, "nothing comes after Done"
             if isinstance(effect, Look):
                 self.looks += 1
             elif isinstance(effect, Send):
                 self.sent.append(effect.tag)
+            elif isinstance(effect, Ask):
+                self.asked.append(effect.tag)
+                told = self.answers.get(effect.tag, self.in_flight.get(effect.tag, 0))
+                answer = Told(effect.tag, None, told) if isinstance(told, CorralError) else Told(effect.tag, told)
+                due += self.verb.on(answer, self.now)
+            elif isinstance(effect, Measure):
+                nothing = Measured(Measurement((), reason="the router is on another host"))
+                due += self.verb.on(self.machine.measure(effect) if self.machine else nothing, self.now)
             elif isinstance(effect, Listen):
                 self.listens += 1
             elif isinstance(effect, WakeAt):

@@ -2,6 +2,8 @@
 
 from corral.ops.load import Load
 from corral.ops.outcome import (
+    BY_MEMORY,
+    BY_STATUS,
     KILLED_WHILE_LOADING,
     LoadProgress,
     LoadReport,
@@ -11,34 +13,48 @@ from corral.ops.outcome import (
     Waiting,
     WaitReport,
 )
-from corral.ops.plan import KILLING_WHILE_LOADING, PlannedUnload, plan_unload
+from corral.ops.plan import KILLING_WHILE_LOADING, PlannedUnload, plan_spared, plan_unload
 from corral.ops.protocol import (
     Answered,
+    Ask,
     Done,
+    Ended,
     Heard,
+    LetOut,
     Listed,
     Listen,
     Look,
     LookFailed,
+    Measure,
+    Measured,
+    Outranked,
+    Protected,
     Say,
     Send,
     StreamLost,
     StreamOpened,
     Tick,
+    Told,
     Unsent,
     WakeAt,
 )
 from corral.ops.selection import Selection, check_selection, explain_unknown, find_models, select, suggest
-from corral.ops.unload import Unload
+from corral.ops.unload import DEFAULT_GRACE_S, Unload
 from corral.ops.waiting import STATES, WaitFor
 
 __all__ = [
+    "BY_MEMORY",
+    "BY_STATUS",
+    "DEFAULT_GRACE_S",
     "KILLED_WHILE_LOADING",
     "KILLING_WHILE_LOADING",
     "STATES",
     "Answered",
+    "Ask",
     "Done",
+    "Ended",
     "Heard",
+    "LetOut",
     "Listed",
     "Listen",
     "Load",
@@ -46,8 +62,12 @@ __all__ = [
     "LoadReport",
     "Look",
     "LookFailed",
+    "Measure",
+    "Measured",
     "Outcome",
+    "Outranked",
     "PlannedUnload",
+    "Protected",
     "Requested",
     "Say",
     "Selection",
@@ -55,6 +75,7 @@ __all__ = [
     "StreamLost",
     "StreamOpened",
     "Tick",
+    "Told",
     "Unload",
     "UnloadReport",
     "Unsent",
@@ -65,6 +86,7 @@ __all__ = [
     "check_selection",
     "explain_unknown",
     "find_models",
+    "plan_spared",
     "plan_unload",
     "select",
     "suggest",

@@ -1,14 +1,15 @@
 """Load models one after another and see each of them up.
 
 One at a time on purpose: two loads at once can push each other out at the router's maximum. What the router
-unloads between the request and the model's start is reported as evicted for it.
+unloads between the request and the model's start is reported as evicted for it. With a ``gate`` nothing is asked
+for that the gate does not let through, so that a caller can keep the router from making room.
 """
 
 from __future__ import annotations
 
 from corral.ops import outcome as words
 from corral.ops.outcome import LoadProgress, LoadReport, Outcome, Requested, Waiting
-from corral.ops.pace import Pace
+from corral.ops.pace import STREAM_S, Pace
 from corral.ops.protocol import (
     Answered,
     Done,
@@ -21,6 +22,7 @@ from corral.ops.protocol import (
     StreamLost,
     StreamOpened,
     Unsent,
+    WakeAt,
 )
 from corral.ops.selection import find_models
 from corral.wire import (
@@ -34,15 +36,20 @@ from corral.wire import (
     load_model,
     says_already_running,
     says_not_found,
+    show_name,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.ops.protocol import Effect, Input
 
+    Gate = Callable[[Listing, Sequence[Outcome]], str]
+
 DEFAULT_TIMEOUT_S = 600.0
+_LOCKED = 423
+"""What a gateway answers to the load of a model that is held."""
 _MAX_TRIES = 2
 _NEVER_STARTED_S = 5.0
 
@@ -52,6 +59,7 @@ class LoadTarget:
 
     __slots__ = (
         "answered_at",
+        "detail",
         "doubtful",
         "error",
         "exit_code",
@@ -80,6 +88,8 @@ class LoadTarget:
         self.error: CorralError | None = None
         self.exit_code: int | None = None
         self.outcome: str | None = None
+        self.detail = ""
+        """Why the gate did not let it through."""
 
     def see(self, model: Model | None, asked_at: float, now: float) -> None:
         """The list shows the model like this; decides the outcome where it can."""
@@ -136,6 +146,8 @@ class LoadTarget:
             self.doubtful = True
         elif isinstance(error, AuthError):
             self.outcome = words.DENIED
+        elif isinstance(error, RefusedError) and error.status == _LOCKED:
+            self.outcome, self.detail = words.HELD, error.message.removeprefix("The router refuses: ")
         elif isinstance(error, RefusedError) and says_not_found(error):
             self.outcome = words.VANISHED
         else:
@@ -143,26 +155,52 @@ class LoadTarget:
 
 
 class Load:
-    """The verb; ``Done.report`` is a LoadReport. Errors are raised as by Unload."""
+    """The verb; ``Done.report`` is a LoadReport. Errors are raised as by Unload.
 
-    def __init__(self, names: Sequence[str], *, wait: bool = True, timeout_s: float | None = None) -> None:
+    Parameters:
+        names: ids or aliases, looked up once, in the first list.
+        wait: watch until each was seen loaded; False ends when the router has accepted the requests.
+        timeout_s: for all of them together; None means 600 s.
+        each_s: so long one of them is waited for; then the next has its turn. None is no limit of its own.
+        gate: called with a list that is newer than the end of the load before, and the outcomes so far; says why
+            the model whose turn it is must not be asked for, or nothing.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        wait: bool = True,
+        timeout_s: float | None = None,
+        each_s: float | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         if not names:
             raise BadArgumentError("No model was named.", "Name one or more models; 'corral ls' shows them.")
         self._names = tuple(names)
         self._wait = wait
         self._timeout_s = timeout_s if timeout_s is not None else DEFAULT_TIMEOUT_S
+        self._each_s = each_s
+        self._gate = gate
         self._pace = Pace()
         self._queue: list[LoadTarget] = []
         self._outcomes: list[Outcome] = []
         self._listing = Listing((), None)
         self._started_at = 0.0
+        self._settled_at = 0.0
+        """When the newest load ended; a list asked for before may not show what came of it."""
         self._deadline = 0.0
         self._listening = False
         self._acting = False
 
+    @property
+    def deadline(self) -> float:
+        """When it ends at the latest."""
+        return self._deadline
+
     def start(self, now: float) -> list[Effect]:
         """Begin with a look."""
-        self._started_at = now
+        self._started_at = self._settled_at = now
         self._deadline = now + self._timeout_s
         return self._pace.next(now, self._deadline)
 
@@ -176,7 +214,7 @@ class Load:
             if not self._acting:
                 raise given.error
             if self._pace.failed(given.error, now) or now >= self._deadline:
-                return self._finish(now, error=given.error)
+                return self._finish(now, error=self._pace.find_culprit())
         elif isinstance(given, StreamOpened | StreamLost):
             self._pace.stream_open = isinstance(given, StreamOpened)
             self._pace.hurry()
@@ -196,11 +234,11 @@ class Load:
 
     def _take_listing(self, listing: Listing, now: float) -> list[Effect]:
         if not self._acting:
-            targets = [LoadTarget(model.id) for model in find_models(listing, self._names)]
+            if not self._queue:
+                self._queue = [LoadTarget(model.id) for model in find_models(listing, self._names)]
             if self._wait and not self._listening and listing.has_events is not False:
                 self._listening = True
-                return [Listen()]
-            self._queue = targets
+                return [Listen(), WakeAt(now + STREAM_S)]
             self._acting = True
         self._listing = listing
         if self._queue:
@@ -231,16 +269,16 @@ class Load:
             target = self._queue[0]
             if target.outcome is None and not self._wait and target.answered_at is not None and not target.doubtful:
                 target.outcome = words.REQUESTED
+            if target.outcome is None and self._is_overdue(target, now):
+                target.outcome = words.NOT_SEEN_LOADED
             if target.outcome is not None:
                 self._settle(target, now)
                 continue
             if target.sent_at is None or (target.doubtful and self._may_ask_again(target)):
-                if target.status is None:
-                    # Its turn has just come: what the newest list says decides whether to ask at all.
-                    target.see(self._listing.find(target.model_id), self._pace.asked_at, now)
-                    if target.outcome is not None:
-                        continue
-                effects += self._send(target, now)
+                if self._may_send(target, now):
+                    effects += self._send(target, now)
+                elif target.outcome is not None:
+                    continue
             break
         if not self._queue or now >= self._deadline:
             return effects + self._finish(now)
@@ -248,11 +286,36 @@ class Load:
         waiting = Waiting(((self._queue[0].model_id, reason),), max(0.0, self._deadline - now))
         return [*effects, Say(waiting), *self._pace.next(now, self._deadline)]
 
+    def _is_overdue(self, target: LoadTarget, now: float) -> bool:
+        return self._each_s is not None and target.sent_at is not None and now - target.sent_at >= self._each_s
+
+    def _may_send(self, target: LoadTarget, now: float) -> bool:
+        """Whether its request may go out now; if not, it has an outcome, or a newer list is needed to tell."""
+        if target.status is None:
+            # Its turn has just come: what the newest list says decides whether to ask at all.
+            target.see(self._listing.find(target.model_id), self._pace.asked_at, now)
+            if target.outcome is not None:
+                return False
+        if target.status == "downloading" and target.sent_at is None:
+            # The router would say yes to a load, and do nothing.
+            target.outcome = None if self._wait else words.NOT_REQUESTED
+            target.detail = _DOWNLOADING
+            return False
+        target.detail = ""
+        if self._gate is None or target.started_at is not None:
+            return True
+        if not self._pace.has_seen_since(self._settled_at):
+            self._pace.hurry()
+            return False
+        target.detail = self._gate(self._listing, self._outcomes)
+        target.outcome = words.NO_ROOM if target.detail else None
+        return not target.detail
+
     def _may_ask_again(self, target: LoadTarget) -> bool:
         """After a broken request: only when a later look shows that nothing came of it."""
-        answered_at = target.answered_at
-        looked_since = answered_at is not None and self._pace.asked_at >= answered_at and not self._pace.is_looking
-        return looked_since and target.tries < _MAX_TRIES and target.started_at is None
+        if target.answered_at is None or not self._pace.has_seen_since(target.answered_at):
+            return False
+        return target.tries < _MAX_TRIES and target.started_at is None
 
     def _send(self, target: LoadTarget, now: float) -> list[Effect]:
         if target.sent_at is None:
@@ -275,6 +338,7 @@ class Load:
 
     def _settle(self, target: LoadTarget, now: float) -> None:
         self._queue.pop(0)
+        self._settled_at = now
         self._outcomes.append(self._conclude(target, now))
 
     def _conclude(self, target: LoadTarget, now: float) -> Outcome:
@@ -283,12 +347,23 @@ class Load:
         resident = {model.id for model in self._listing.models if model.is_resident}
         evicted = tuple(sorted(target.residents - resident - {target.model_id})) if name != words.REQUESTED else ()
         error = target.error if name in (words.REFUSED, words.DENIED, words.UNREACHABLE) else None
-        detail = error.message if error is not None else _DETAILS.get(name, "")
+        detail = error.message if error is not None else target.detail or _DETAILS.get(name, "")
         if name == words.ALREADY_LOADED and target.status != "loaded":
             detail = f"it is {target.status}"
         return Outcome(
             target.model_id, name, target.status, seconds, target.exit_code, detail, error=error, evicted=evicted
         )
+
+    def _check_again(self, item: Outcome) -> Outcome:
+        """A model that came up first may have had to go for one that was loaded after it."""
+        model = self._listing.find(item.model)
+        if item.outcome not in (words.LOADED, words.ALREADY_LOADED) or model is None or model.is_resident:
+            return item
+        by = [other.model for other in self._outcomes if item.model in other.evicted]
+        detail = (
+            f"it was loaded, and went when {show_name(by[0])} was loaded" if by else "it was loaded, and went again"
+        )
+        return Outcome(item.model, words.GONE_AGAIN, model.status, None, model.exit_code, detail)
 
     def _finish(self, now: float, *, interrupted: bool = False, error: CorralError | None = None) -> list[Effect]:
         for target in self._queue:
@@ -297,9 +372,12 @@ class Load:
                 target.outcome = left_off if target.sent_at is not None else words.NOT_REQUESTED
             self._outcomes.append(self._conclude(target, now))
         self._queue = []
+        if self._wait and self._acting:
+            self._outcomes = [self._check_again(item) for item in self._outcomes]
         return [Done(LoadReport(tuple(self._outcomes), now - self._started_at, interrupted, error))]
 
 
+_DOWNLOADING = "it is downloading, and the router loads it only when that has ended"
 _DETAILS = {
     words.LOAD_FAILED: "it failed to load, or was stopped while loading; the router's log says why",
     words.VANISHED: "it is no longer in the router's list",

@@ -8,6 +8,12 @@ UNLOADED = "unloaded"
 """Seen unloaded in the list after the request."""
 ALREADY_UNLOADED = "already_unloaded"
 """Named, but not resident when Corral looked."""
+STILL_BUSY = "still_busy"
+"""Requests were in flight when the grace period or the time ended; nothing was asked of the router, and nothing cut."""
+WORK_UNSEEN = "work_unseen"
+"""Whether requests are in flight can't be seen; nothing was asked of the router."""
+NOT_SEEN_FREE = "not_seen_free"
+"""Seen unloaded, but its memory was not seen to come back in time."""
 REQUESTED = "requested"
 """The router accepted the request; the rest was not waited for."""
 CAME_BACK = "came_back"
@@ -32,8 +38,14 @@ ALREADY_LOADED = "already_loaded"
 """Resident before Corral asked."""
 LOAD_FAILED = "load_failed"
 """Its child was started and ended again."""
+GONE_AGAIN = "gone_again"
+"""It was seen loaded, and was not resident any more at the end."""
 NOT_SEEN_LOADED = "not_seen_loaded"
 """Not seen loaded when time was up."""
+NO_ROOM = "no_room"
+"""Nothing was asked of the router for it: at its maximum the router would have unloaded another one."""
+HELD = "held"
+"""Nothing was asked of the router for it: somebody keeps it from coming up."""
 
 
 KILLED_WHILE_LOADING = "killed while it was loading"
@@ -57,6 +69,18 @@ class Outcome(Record):
     """What the server or the path said, when the outcome is an error."""
     evicted: tuple[str, ...] = ()
     """Models that the router unloaded to make room for this one."""
+    in_flight: int | None = None
+    """Requests being answered at the last look, for a model that was left alone; None when not visible."""
+    cut: int | None = None
+    """Requests in flight when it was asked to unload, or just after: the router cuts them. None when not visible."""
+    freed_bytes: int | None = None
+    """What its end gave back, on host and devices: measured before, and seen gone. None when not visible."""
+
+
+BY_MEMORY = "memory"
+"""How an unload was verified: the list says so, and the machine shows that the memory is back."""
+BY_STATUS = "status only"
+"""How an unload was verified: the list says so, and the machine shows nothing of it."""
 
 
 class UnloadReport(Record):
@@ -68,6 +92,16 @@ class UnloadReport(Record):
     interrupted: bool = False
     error: CorralError | None = None
     """Why Corral stopped before the end, such as a router that went away; None when it did not."""
+    verified: str | None = None
+    """``memory``, ``status only`` when the memory of any model was not visible, None when nothing was unloaded."""
+    unseen_reason: str = ""
+    """Why the machine showed nothing; empty when it did."""
+
+    @property
+    def freed_bytes(self) -> int | None:
+        """What all of them gave back; None when that is not known of any."""
+        known = [item.freed_bytes for item in self.outcomes if item.freed_bytes is not None]
+        return sum(known) if known else None
 
     @property
     def ok(self) -> bool:
@@ -124,6 +158,8 @@ class Waiting(Record):
     models: tuple[tuple[str, str], ...]
     """Pairs of model id and reason, such as ``("a", "loading")``."""
     left_s: float
+    lasting: tuple[str, ...] = ()
+    """The ids of those that are let finish, an answer or a load, before anything is asked of the router."""
 
 
 class LoadProgress(Record):

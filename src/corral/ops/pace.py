@@ -22,12 +22,26 @@ LAST_STEP_S = 0.5
 LAST_LOOK_S = 0.1
 RETRY_S = 0.25
 GIVE_UP_S = 5.0
+FAIR_S = 0.5
+"""A look that had this long and failed says something of the router; a shorter one may just have had no time left."""
+STREAM_S = 3.0
+"""How long a verb that has asked for the event stream waits for word of it; drivers give up sooner."""
 
 
 class Pace:
     """Keeps count of looks: one at a time, the next when due; no clock of its own."""
 
-    __slots__ = ("_due", "_failing_since", "_looked_at", "_step_s", "asked_at", "error", "is_looking", "stream_open")
+    __slots__ = (
+        "_by",
+        "_due",
+        "_failing_since",
+        "_looked_at",
+        "_step_s",
+        "asked_at",
+        "error",
+        "is_looking",
+        "stream_open",
+    )
 
     def __init__(self) -> None:
         self.is_looking = False
@@ -37,6 +51,7 @@ class Pace:
         self.error: CorralError | None = None
         """Why the newest look failed; None when it did not."""
         self._due = True
+        self._by: float | None = None
         self._looked_at = -LEAST_STEP_S
         self._step_s = FIRST_STEP_S
         self._failing_since: float | None = None
@@ -44,6 +59,10 @@ class Pace:
     def hurry(self) -> None:
         """Something happened: look as soon as the look under way, if any, is back."""
         self._due = True
+
+    def hurry_within(self, limit_s: float, now: float) -> None:
+        """Something happened that may be the first of several: look soon, and once for all of them."""
+        self._by = min(self._by, now + limit_s) if self._by is not None else now + limit_s
 
     def restart(self) -> None:
         """Something was asked of the router: begin again with the short steps."""
@@ -65,6 +84,15 @@ class Pace:
             self._failing_since = now
         return now - self._failing_since >= GIVE_UP_S
 
+    def find_culprit(self) -> CorralError | None:
+        """The error to blame for an end without success; None for one look that only had no time left."""
+        is_repeated = self._failing_since is not None and self._failing_since < self._looked_at
+        return self.error if is_repeated or self._looked_at - self.asked_at >= FAIR_S else None
+
+    def has_seen_since(self, at: float) -> bool:
+        """Whether the newest look came back, and was asked for at this time or later."""
+        return not self.is_looking and self.error is None and self.asked_at >= at
+
     def next(self, now: float, deadline: float) -> list[Effect]:
         """The look that is due now, and when to wake for the next."""
         if self.is_looking:
@@ -75,6 +103,7 @@ class Pace:
             at = min(at, deadline - LAST_LOOK_S)
         if at <= now:
             self._due = False
+            self._by = None
             self.is_looking = True
             self.asked_at = now
             return [Look(), WakeAt(max(deadline, now + RETRY_S))]
@@ -85,4 +114,5 @@ class Pace:
             return self._looked_at + RETRY_S
         if self._due:
             return self._looked_at + LEAST_STEP_S
-        return self._looked_at + (WITH_STREAM_S if self.stream_open else self._step_s)
+        usual = self._looked_at + (WITH_STREAM_S if self.stream_open else self._step_s)
+        return usual if self._by is None else min(usual, max(self._by, self._looked_at + LEAST_STEP_S))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.ops.selection import Selection, select
+from corral.ops.selection import Selection, find_spared, select
 from corral.wire import Listing, Model, Record
 
 UNLOAD = "unload"
@@ -35,6 +35,12 @@ def plan_unload(listing: Listing, selection: Selection, *, at_once: bool) -> lis
     planned = [_plan_one(model, at_once) for model in select(listing, selection) if named or model.is_resident]
     # The unload call of a download blocks until the download has ended, so it goes last.
     return sorted(planned, key=lambda item: item.action == CANCEL_DOWNLOAD)
+
+
+def plan_spared(listing: Listing, selection: Selection) -> list[PlannedUnload]:
+    """The resident models that the selection leaves alone because they are pinned."""
+    reason = "it is pinned; --include-pinned takes it"
+    return [PlannedUnload(model, LEAVE, reason) for model in find_spared(listing, selection)]
 
 
 def _plan_one(model: Model, at_once: bool) -> PlannedUnload:

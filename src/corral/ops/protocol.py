@@ -9,11 +9,14 @@ left to do, wait for an event or for the newest ``WakeAt``, then feed ``Tick``. 
 
 from __future__ import annotations
 
-from corral.wire import Call, CorralError, Event, Listing, Record
+from corral.wire import Call, CorralError, Event, Listing, Model, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
+
+    from corral.ops.measurement import Measurement, Process
+    from corral.ops.promises import Hold
 else:
 
     class Protocol:
@@ -66,6 +69,50 @@ class StreamLost(Record):
     error: CorralError | None
 
 
+class Told(Record):
+    """What was asked with Ask was answered, or not."""
+
+    tag: str
+    value: int | None
+    """What the call's reader made of the reply; None with an error."""
+    error: CorralError | None = None
+
+
+class Measured(Record):
+    """A look at the machine came back."""
+
+    measurement: Measurement
+    living: tuple[Process, ...] = ()
+    """Those of the processes asked about that have not ended."""
+
+
+class Ended(Record):
+    """Somebody else ends this verb: a hold was released."""
+
+    reason: str
+
+
+class LetOut(Record):
+    """Somebody else takes models out of what this verb is about: they were released from a hold."""
+
+    models: tuple[str, ...]
+
+
+class Protected(Record):
+    """Somebody else says what no rule may choose: these models from now on, and no others."""
+
+    models: tuple[str, ...]
+
+
+class Outranked(Record):
+    """These older holds are seen to by others: what comes up of theirs is left to them.
+
+    Two that unload the same model get into each other's way: the later request may hit it while it loads again.
+    """
+
+    holds: tuple[Hold, ...]
+
+
 class Tick(Record):
     """The time asked for with WakeAt has come."""
 
@@ -84,6 +131,25 @@ class Send(Record):
     call: Call
     apart: bool = False
     """The call may block for long: give it a connection of its own and go on with the rest."""
+
+
+class Ask(Record):
+    """Send a call that reads a number and changes nothing."""
+
+    tag: str
+    call: Call
+
+
+class Measure(Record):
+    """Look at the machine: the children of these models, with ``memory`` what they hold, and who still lives."""
+
+    models: tuple[Model, ...]
+    memory: bool
+    processes: tuple[Process, ...] = ()
+    recent: bool = False
+    """Also how long ago each child was last active."""
+    only: tuple[str, ...] = ()
+    """Of these models alone, which is quicker; all when empty."""
 
 
 class Listen(Record):
@@ -108,12 +174,35 @@ class Done(Record):
     report: object
 
 
-Input: TypeAlias = Listed | LookFailed | Answered | Unsent | Heard | StreamOpened | StreamLost | Tick
-Effect: TypeAlias = Look | Send | Listen | WakeAt | Say | Done
+Input: TypeAlias = (
+    Listed
+    | LookFailed
+    | Answered
+    | Unsent
+    | Heard
+    | StreamOpened
+    | StreamLost
+    | Told
+    | Measured
+    | Ended
+    | LetOut
+    | Outranked
+    | Protected
+    | Tick
+)
+Effect: TypeAlias = Look | Send | Ask | Measure | Listen | WakeAt | Say | Done
 
 
 class Verb(Protocol):
     """What a driver runs."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the verb ends at the latest, on the driver's clock, known from ``start`` on; None is never.
+
+        A driver lets no call last longer than this, and begins none afterwards: what was still to be sent then is
+        Unsent, and that is fed before anything else is.
+        """
 
     def start(self, now: float) -> list[Effect]:
         """Begin."""
@@ -123,3 +212,12 @@ class Verb(Protocol):
 
     def interrupt(self, now: float) -> list[Effect]:
         """Stop at once: the effects end with Done, whose report says what was and was not done."""
+
+
+def arrange(effects: list[Effect]) -> list[Effect]:
+    """The effects in their order, with only the earliest waking, at the end."""
+    wakes = [effect for effect in effects if isinstance(effect, WakeAt)]
+    others: list[Effect] = [effect for effect in effects if not isinstance(effect, WakeAt)]
+    if wakes:
+        others.append(min(wakes, key=lambda wake: wake.at))
+    return others

@@ -22,6 +22,8 @@ class Selection(Record):
     """With ``all``: only models whose id or alias matches one of these globs."""
     excepted: tuple[str, ...] = ()
     """Ids or aliases left alone. One that is unknown is an error: it was meant to protect something."""
+    pinned: tuple[str, ...] = ()
+    """Ids that are chosen by name only. One that is unknown is none: pins outlive the models of a list."""
 
 
 def check_selection(selection: Selection) -> None:
@@ -43,8 +45,17 @@ def select(listing: Listing, selection: Selection) -> list[Model]:
     if selection.names:
         chosen = find_models(listing, selection.names)
     else:
-        chosen = [model for model in listing.models if _is_within(model, selection)]
+        pinned = frozenset(selection.pinned)
+        chosen = [model for model in listing.models if model.id not in pinned and _is_within(model, selection)]
     return [model for model in chosen if model.id not in excepted]
+
+
+def find_spared(listing: Listing, selection: Selection) -> list[Model]:
+    """The resident models that are left alone for their pins, and for nothing else."""
+    if selection.names or not selection.pinned:
+        return []
+    chosen = select(listing, Selection((), True, selection.tags, selection.patterns, selection.excepted))
+    return [model for model in chosen if model.id in selection.pinned and model.is_resident]
 
 
 def find_models(listing: Listing, names: Iterable[str]) -> list[Model]:

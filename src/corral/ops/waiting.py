@@ -33,10 +33,17 @@ class WaitFor:
         self._pace = Pace()
         self._ids: tuple[str, ...] = ()
         self._statuses: dict[str, str | None] = {}
-        self._reached: list[str] = []
+        """What the newest look showed."""
+        self._reached: tuple[str, ...] = ()
+        """Those that were in the state in the newest look."""
         self._started_at = 0.0
         self._deadline = 0.0
         self._listening = False
+
+    @property
+    def deadline(self) -> float:
+        """When it ends at the latest."""
+        return self._deadline
 
     def start(self, now: float) -> list[Effect]:
         """Begin with a look."""
@@ -49,22 +56,22 @@ class WaitFor:
         if isinstance(given, Listed):
             self._pace.looked(now)
             self._take_listing(given.listing)
-            if self._statuses and not self._listening and given.listing.has_events is not False:
+            if not self._is_done() and not self._listening and given.listing.has_events is not False:
                 self._listening = True
                 return [Listen(), *self._pace.next(now, self._deadline)]
         elif isinstance(given, LookFailed):
             if not self._ids:
                 raise given.error
             if self._pace.failed(given.error, now) or now >= self._deadline:
-                return self._finish(now, error=given.error)
+                return self._finish(now, error=self._pace.find_culprit())
         elif isinstance(given, StreamOpened | StreamLost):
             self._pace.stream_open = isinstance(given, StreamOpened)
             self._pace.hurry()
         elif isinstance(given, Heard) and given.event.model in self._statuses:
             self._pace.hurry()
-        if self._ids and (not self._statuses or now >= self._deadline):
+        if self._is_done() or (self._ids and now >= self._deadline):
             return self._finish(now)
-        waiting = tuple((name, status or "not in the list") for name, status in self._statuses.items())
+        waiting = tuple((name, status or "not in the list") for name, status in self._find_missing())
         return [Say(Waiting(waiting, max(0.0, self._deadline - now))), *self._pace.next(now, self._deadline)]
 
     def interrupt(self, now: float) -> list[Effect]:
@@ -76,12 +83,16 @@ class WaitFor:
             self._ids = tuple(model.id for model in find_models(listing, self._names))
             self._statuses = dict.fromkeys(self._ids)
         known = {model.id: model for model in listing.models}
-        for model_id in list(self._statuses):
-            model = known.get(model_id)
-            self._statuses[model_id] = model.status if model else None
-            if model is not None and self._is_reached(model):
-                del self._statuses[model_id]
-                self._reached.append(model_id)
+        found = {model_id: known.get(model_id) for model_id in self._ids}
+        self._statuses = {model_id: model.status if model else None for model_id, model in found.items()}
+        self._reached = tuple(model_id for model_id, model in found.items() if model and self._is_reached(model))
+
+    def _is_done(self) -> bool:
+        """All in the state in one and the same look: one that has left it again is waited for once more."""
+        return bool(self._ids) and len(self._reached) == len(self._ids)
+
+    def _find_missing(self) -> tuple[tuple[str, str | None], ...]:
+        return tuple((name, status) for name, status in self._statuses.items() if name not in self._reached)
 
     def _is_reached(self, model: Model) -> bool:
         if self._state == "resident":
@@ -89,6 +100,5 @@ class WaitFor:
         return model.is_gone if self._state == "unloaded" else model.status == self._state
 
     def _finish(self, now: float, *, interrupted: bool = False, error: CorralError | None = None) -> list[Effect]:
-        missing = tuple(self._statuses.items())
         seconds = now - self._started_at
-        return [Done(WaitReport(self._state, tuple(self._reached), missing, seconds, interrupted, error))]
+        return [Done(WaitReport(self._state, self._reached, self._find_missing(), seconds, interrupted, error))]
