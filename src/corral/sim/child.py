@@ -101,7 +101,7 @@ async def answer_slots(router: SimRouter, model: SimModel) -> Reply:
 
 async def answer_metrics(router: SimRouter, model: SimModel) -> Reply:
     """``GET /metrics``: in text; only where it is switched on."""
-    if not router.config.metrics:
+    if not (router.config.metrics or model.spec.metrics):
         return _refuse("This server does not support metrics endpoint. Start it with `--metrics`")
     busy = model.in_flight
     if router.era.metrics_wakes:

@@ -35,6 +35,8 @@ class ModelSpec:
     is_hidden: bool = False
     """Omitted from the list (``dedup-cache-models``), yet it loads, unloads and appears in events."""
     slots: int = 2
+    metrics: bool = False
+    """Answers ``/metrics`` even where the router's default is not to."""
     extra: dict[str, object] = field(default_factory=dict)
     """Put into its entry as it is, over what the era would send."""
 

@@ -95,7 +95,7 @@ def _build_status(model: SimModel, config: SimConfig) -> Json:
 
 def _build_args(model: SimModel, config: SimConfig) -> list[str]:
     args = ["llama-server", "--host", "127.0.0.1", "--port", str(model.port)]
-    if config.metrics:
+    if config.metrics or model.spec.metrics:
         args.append("--metrics")
     if model.sleep_idle_s is not None:
         args += ["--sleep-idle-seconds", f"{model.sleep_idle_s:g}"]

@@ -72,12 +72,13 @@ class LaunchedRouter(ABC):
         self.process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder_in: str | None = None
 
     @property
     def folder(self) -> str:
         """The temporary directory of this router, gone when it is closed."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="corral-")
+            self._folder = tempfile.TemporaryDirectory(prefix="corral-", dir=self._folder_in)
         return self._folder.name
 
     @property
@@ -179,7 +180,8 @@ class RealRouter(LaunchedRouter):
 
     ``models`` maps ids to a model file, or to the keys of a preset section. Any id works that a preset file can
     hold: not empty, no ``]``, no line break, no white space in front, not ``*``. Model files that lie in
-    ``models_dir`` are offered under their file names. ``context`` is shared by two slots. One thread for each model:
+    ``models_dir`` are offered under their file names. Its own directory is made in ``folder_in``, None being the
+    system's place for such things. ``context`` is shared by two slots. One thread for each model:
     tiny models gain nothing from more, and on a busy machine llama.cpp's threads wait for each other very long.
     """
 
@@ -197,8 +199,10 @@ class RealRouter(LaunchedRouter):
         sleep_idle_s: int | None = None,
         unix_socket: str | None = None,
         extra_args: Sequence[str] = (),
+        folder_in: str | None = None,
     ) -> None:
         super().__init__()
+        self._folder_in = folder_in
         self.binary = binary
         self.api_key = api_key
         self.api_prefix = api_prefix

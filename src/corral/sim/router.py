@@ -150,7 +150,9 @@ class SimRouter:
         """Make what is due happen, tell everybody, and set the timer for what comes next."""
         self._advance()
         self._serve_queue()
-        self._advance()
+        while self._advance():
+            # What came up only now is waited for, perhaps, and nothing else would serve it.
+            self._serve_queue()
         for look in self._looks:
             if not look.done():
                 look.set_result(None)
@@ -183,9 +185,11 @@ class SimRouter:
         except (RefusalError, ProxyError):
             return
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Make what is due happen; whether anything was."""
+        changed = False
         for model in list(self._active.values()):
-            model.advance(self.now())
+            changed = model.advance(self.now()) or changed
             news, model.news = model.news, []
             for event in news:
                 self.publish(event)
@@ -194,6 +198,7 @@ class SimRouter:
                     self.ask_for(model, back.seconds)
             if not model.is_resident:
                 self._active.pop(model.spec.id, None)
+        return changed
 
     def _take_port(self) -> int:
         self._next_port += 1
