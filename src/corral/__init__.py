@@ -9,12 +9,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.client import AsyncRouter, Router
-    from corral.ops import LoadReport, UnloadReport
+    from corral.aio_facade import AsyncRouter
+    from corral.client import Timeouts
+    from corral.facade import Router
+    from corral.ops import LoadReport, Outcome, UnloadReport, WaitReport
     from corral.wire import (
         AuthError,
         BadArgumentError,
         CorralError,
+        Event,
+        Listing,
         Model,
         NotARouterError,
         RefusedError,
@@ -25,18 +29,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AsyncRouter": "corral.client",
+    "AsyncRouter": "corral.aio_facade",
     "AuthError": "corral.wire",
     "BadArgumentError": "corral.wire",
     "CorralError": "corral.wire",
+    "Event": "corral.wire",
+    "Listing": "corral.wire",
     "LoadReport": "corral.ops",
     "Model": "corral.wire",
     "NotARouterError": "corral.wire",
+    "Outcome": "corral.ops",
     "RefusedError": "corral.wire",
-    "Router": "corral.client",
+    "Router": "corral.facade",
+    "Timeouts": "corral.client",
     "UnknownModelError": "corral.wire",
     "UnloadReport": "corral.ops",
     "UnreachableError": "corral.wire",
+    "WaitReport": "corral.ops",
 }
 
 __all__ = [
@@ -44,14 +53,19 @@ __all__ = [
     "AuthError",
     "BadArgumentError",
     "CorralError",
+    "Event",
+    "Listing",
     "LoadReport",
     "Model",
     "NotARouterError",
+    "Outcome",
     "RefusedError",
     "Router",
+    "Timeouts",
     "UnknownModelError",
     "UnloadReport",
     "UnreachableError",
+    "WaitReport",
     "__version__",
 ]
 

@@ -8,15 +8,21 @@ The file is TOML, ``$CORRAL_CONFIG`` or ``$XDG_CONFIG_HOME/corral/config.toml``;
     connect_timeout = "5s"
     read_timeout = "10s"
 
-A key that stands in a file beside a ``url`` goes to that URL only: a ``--url`` or ``CORRAL_URL`` that leads
-elsewhere does not take it along.
+    [serve]
+    listen = "127.0.0.1:8080"
+    router = "http://127.0.0.1:8081"
+
+A key that stands in a file beside a ``url`` goes to that URL only, however it is spelled: a ``--url`` or
+``CORRAL_URL`` that leads elsewhere does not take it along. Variables that are empty count as not set; a flag that is
+empty is an error, since what it would fall back on may be another router.
 """
 
 from __future__ import annotations
 
 import os
+from stat import S_ISREG
 
-from corral.wire import BadArgumentError, Record, escape_controls
+from corral.wire import BadArgumentError, Record, escape_controls, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +30,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 _KEYS = ("url", "api_key", "api_key_file", "ca_file", "connect_timeout", "read_timeout")
+_TABLES = ("serve",)
+"""Tables of the file, for whom they are named after to read."""
 _MAX_KEY_FILE_BYTES = 1 << 16
+_MAX_FILE_BYTES = 1 << 20
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION_S = 366 * 86400.0
+_SIZES: dict[str, int] = {
+    "b": 1,
+    **{f"{letter}{rest}": 1024**power for power, letter in enumerate("kmgt", 1) for rest in ("", "ib")},
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+}
+_MAX_BYTES = 1 << 60
 
 
 class Config(Record):
@@ -37,13 +52,16 @@ class Config(Record):
     ca_file: str | None = None
     connect_timeout_s: float | None = None
     read_timeout_s: float | None = None
+    key_elsewhere: str | None = None
+    """Where the key of the file belongs, when that is not ``url`` and there is no other key; else None."""
 
     def __repr__(self) -> str:
         """The key never shows, not even its length."""
         key = None if self.api_key is None else "***"
         return (
             f"Config(url={self.url!r}, api_key={key!r}, ca_file={self.ca_file!r}, "
-            f"connect_timeout_s={self.connect_timeout_s!r}, read_timeout_s={self.read_timeout_s!r})"
+            f"connect_timeout_s={self.connect_timeout_s!r}, read_timeout_s={self.read_timeout_s!r}, "
+            f"key_elsewhere={self.key_elsewhere!r})"
         )
 
 
@@ -62,17 +80,37 @@ def load_config(flags: Flags, environ: Mapping[str, str]) -> Config:
 
     Raises BadArgumentError, naming the file, variable or flag and the key, for a value that cannot be used.
     """
+    for flag, value in (("url", flags.url), ("api-key-file", flags.api_key_file), ("ca-file", flags.ca_file)):
+        if value is not None and not value.strip():
+            raise BadArgumentError(
+                f"--{flag} is empty.", "Give it a value, or leave it out; is a variable of the shell not set?"
+            )
     path = find_config_file(environ)
     values = _read_file(path) if path is not None else {}
     origin = f"{escape_controls(path or '')}: "
     url = flags.url or environ.get("CORRAL_URL") or environ.get("LLAMA_SERVER_URL") or values.get("url")
+    key, elsewhere = _find_key(flags, environ, values, path, url)
     return Config(
         url,
-        _find_key(flags, environ, values, path, url),
-        flags.ca_file or environ.get("CORRAL_CA_FILE") or _expand(values.get("ca_file"), path),
+        key,
+        flags.ca_file or environ.get("CORRAL_CA_FILE") or _expand(values, "ca_file", path),
         _pick_duration(flags.connect_timeout_s, environ, "CORRAL_CONNECT_TIMEOUT", values, "connect_timeout", origin),
         _pick_duration(flags.read_timeout_s, environ, "CORRAL_READ_TIMEOUT", values, "read_timeout", origin),
+        elsewhere,
     )
+
+
+def load_table(name: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:
+    """A table of the file, unread, and the file's path; an empty one, and None, where there is no file."""
+    path = find_config_file(environ)
+    values = _read_file(path) if path is not None else {}
+    table: dict[str, Any] = values.get(name, {})
+    return table, path
+
+
+def expand_path(value: str, config_path: str | None) -> str:
+    """A path of the file may begin with ``~``; a relative one counts from the file's folder."""
+    return os.path.join(os.path.dirname(os.path.abspath(config_path or "")), os.path.expanduser(value))
 
 
 def find_config_file(environ: Mapping[str, str]) -> str | None:
@@ -115,7 +153,7 @@ def read_key_file(path: str, origin: str) -> str:
     raise BadArgumentError(f"The key file {shown} ({origin}) holds no key.", "Put the key on a line of its own.")
 
 
-def parse_duration(text: str, origin: str) -> float:
+def parse_duration(text: str, origin: str, *, may_be_zero: bool = False) -> float:
     """Seconds, from ``90``, ``1.5s``, ``500ms``, ``10m`` or ``1h30m``; BadArgumentError names ``origin``."""
     seconds, rest = 0.0, text.strip()
     bad = BadArgumentError(
@@ -133,12 +171,35 @@ def parse_duration(text: str, origin: str) -> float:
         if not _is_number(digits) or unit not in _UNITS:
             raise bad
         seconds += float(digits) * _UNITS[unit]
-    if not 0 < seconds <= _MAX_DURATION_S:
+    if not (seconds or may_be_zero) or seconds > _MAX_DURATION_S:
         raise BadArgumentError(
             f"{origin}: {escape_controls(text)} is not longer than nothing and shorter than a year.",
             "Write it as 90s, 10m or 1h30m.",
         )
     return seconds
+
+
+def parse_size(text: str, origin: str) -> int:
+    """Bytes, from ``12GiB``, ``1.5G``, ``500 MiB`` or ``8GB``; BadArgumentError names ``origin``.
+
+    ``G`` is ``GiB``, 1024 at each step, as model files and drivers count; ``GB`` is 1000 at each step. Upper and lower
+    case are the same. A number alone is refused: nobody means twelve bytes.
+    """
+    digits = text.strip()
+    unit = digits.lstrip("0123456789.")
+    digits = digits.removesuffix(unit)
+    factor = _SIZES.get(unit.strip().lower())
+    if factor is None or not _is_number(digits):
+        raise BadArgumentError(
+            f"{origin}: not a size: {escape_controls(shorten(text, 100)) or '(empty)'}",
+            "Write it as 12GiB, 500MiB or 8G.",
+        )
+    size = round(float(digits) * factor)
+    if not 0 < size <= _MAX_BYTES:
+        raise BadArgumentError(
+            f"{origin}: {escape_controls(text)} is no size that any machine has.", "Write it as 12GiB, 500MiB or 8G."
+        )
+    return size
 
 
 def _is_number(text: str) -> bool:
@@ -147,40 +208,72 @@ def _is_number(text: str) -> bool:
 
 def _find_key(
     flags: Flags, environ: Mapping[str, str], values: dict[str, Any], path: str | None, url: str | None
-) -> str | None:
+) -> tuple[str | None, str | None]:
+    """The key for ``url``; without one, where the key of the file belongs instead."""
     if flags.api_key_file:
-        return read_key_file(flags.api_key_file, "--api-key-file")
+        return read_key_file(flags.api_key_file, "--api-key-file"), None
     key = environ.get("CORRAL_API_KEY") or environ.get("LLAMA_API_KEY")
     if key:
-        return key
-    own = values.get("url")
-    if own is not None and url is not None and own.rstrip("/") != url.rstrip("/"):
-        return None
-    key_file = _expand(values.get("api_key_file"), path)
+        return key, None
+    key_file = _expand(values, "api_key_file", path)
+    if not key_file and "api_key" not in values:
+        return None, None
+    own = _find_other_owner(values.get("url"), url, path)
+    if own is not None:
+        return None, own
     if key_file:
-        return read_key_file(key_file, f"api_key_file in {escape_controls(path or '')}")
-    return values.get("api_key") or None
+        return read_key_file(key_file, f"api_key_file in {escape_controls(path or '')}"), None
+    return values["api_key"], None
+
+
+def _find_other_owner(own: str | None, url: str | None, path: str | None) -> str | None:
+    """The router of the file's ``url``, as it may be printed, when that is another one than that of ``url``."""
+    if own is None or url is None or own == url:
+        return None
+    from corral.client.target import parse_url
+
+    try:
+        owner = parse_url(own)
+    except BadArgumentError as error:
+        raise BadArgumentError(f"{escape_controls(path or '')}: url: {error.message}", error.hint) from None
+    return None if owner == parse_url(url) else owner.label
 
 
 def _read_file(path: str) -> dict[str, Any]:
-    import tomllib
-
     shown = escape_controls(path)
-    try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or escape_controls(str(error))
-        raise BadArgumentError(f"The configuration {shown} cannot be read: {said}.", "Mend it, or remove it.") from None
+    values = _read_toml(path, shown)
     for key, value in values.items():
+        if key in _TABLES and isinstance(value, dict):
+            continue
         if key not in _KEYS:
             raise BadArgumentError(
-                f"{shown}: unknown setting {escape_controls(key)}.", f"Known settings: {', '.join(_KEYS)}."
+                f"{shown}: unknown setting {escape_controls(key)}.", f"Known settings: {', '.join((*_KEYS, *_TABLES))}."
             )
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (isinstance(value, str) or (key.endswith("_timeout") and is_number)):
             raise BadArgumentError(f"{shown}: {key} has the wrong type.", 'Write it in quotes, as in url = "http://…".')
+        if isinstance(value, str) and not value.strip():
+            raise BadArgumentError(f"{shown}: {key} is empty.", "Give it a value, or remove the line.")
     return values
+
+
+def _read_toml(path: str, shown: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        # A device may never end, and a pipe that nobody writes to keeps its reader waiting.
+        if not S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is not a plain file")
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
+        return tomllib.loads(data.decode())
+    except RecursionError:
+        said = "it is nested too deeply"
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or escape_controls(str(error))
+    raise BadArgumentError(f"The configuration {shown} cannot be read: {said}.", "Mend it, or remove it.")
 
 
 def _pick_duration(
@@ -194,8 +287,12 @@ def _pick_duration(
     return parse_duration(str(values[key]), f"{origin}{key}") if key in values else None
 
 
-def _expand(value: str | None, path: str | None) -> str | None:
-    """A path in the file may begin with ``~``; a relative one counts from the file's folder."""
-    if not value:
+def _expand(values: dict[str, Any], key: str, path: str | None) -> str | None:
+    value = values.get(key)
+    if value is None:
         return None
-    return os.path.join(os.path.dirname(os.path.abspath(path or "")), os.path.expanduser(value))
+    if "\0" in value:
+        raise BadArgumentError(
+            f"{escape_controls(path or '')}: {key} holds a character that no path can have.", "Mend the path."
+        )
+    return expand_path(value, path)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from queue import SimpleQueue
+from threading import Thread
+
 import pytest
 
-from corral import Router, UnloadReport
-from corral.ops import Requested, Selection, Unload
+from corral import AsyncRouter, Router, UnloadReport
+from corral.client import Timeouts, parse_url
+from corral.client.deadline import DeadlineSocket
+from corral.client.transport import Transport
+from corral.ops import Ended, Requested, Selection, Unload
+from corral.ops.guard import Guard
+from corral.ops.guard_facts import GuardReport
+from corral.ops.protocol import Input
 from corral.sim import ModelSpec, simulate
-from corral.wire import Call
+from corral.wire import Call, list_models, unload_model
 
 
 class InterruptedRouter(Router):
@@ -15,14 +26,12 @@ class InterruptedRouter(Router):
 
     after = False
 
-    def send(self, call: Call) -> object:
+    def send(self, call: Call, until: float | None = None) -> object:
         """Send, and be interrupted at the POST."""
         if call.method != "POST":
-            return super().send(call)
+            return super().send(call, until)
         if self.after:
-            super().send(call)
-        else:
-            self._transport.is_sent = False
+            super().send(call, until)
         raise KeyboardInterrupt
 
 
@@ -39,6 +48,45 @@ def test_interrupted_in_a_request(after: bool, outcome: str) -> None:
         assert len(sim.requests("POST")) == after
 
 
+class InterruptingHeader(str):
+    """A header whose encoding Ctrl-C comes in: the request is being put together."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_interrupted_before_the_first_byte() -> None:
+    """A request that was still being put together did not go out; one whose bytes went out did."""
+    with simulate(models=1) as sim:
+        torn, whole = Transport(parse_url(sim.url), Timeouts()), Transport(parse_url(sim.url), Timeouts())
+        call = unload_model("model-01")
+        odd = Call(call.method, call.path, call.read, call.body, (("X-Odd", InterruptingHeader("x")),))
+        with pytest.raises(KeyboardInterrupt):
+            torn.send(odd, None)
+        whole.send(list_models(), None)
+        sent = [torn.writes > 0, whole.writes > 0]
+        torn.close()
+        whole.close()
+
+        assert [False, True] == sent and [] == sim.requests("POST")
+
+
+def test_request_goes_out_whole() -> None:
+    """Head and body go out in one write, so that an interruption never leaves half a request behind."""
+    ours, theirs = socket.socketpair()
+    writes: list[int] = []
+    with ours, theirs:
+        theirs.setblocking(False)
+        sender = DeadlineSocket(ours, 1.0, lambda: writes.append(1))
+        sender.sendall(b"head ")
+        sender.sendall(b"body")
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+        sender.flush()
+
+        assert b"head body" == theirs.recv(100) and [1] == writes
+
+
 def test_interrupted_in_a_word() -> None:
     """Ctrl-C while the person is told leaves what was told of undone, and says so."""
 
@@ -51,3 +99,77 @@ def test_interrupted_in_a_word() -> None:
 
         assert report.interrupted and report.outcomes[0].outcome == "not_requested"
         assert sim.requests("POST") == [] and sim.state("a") == "loaded"
+
+
+def test_verb_is_ended_from_outside() -> None:
+    """A verb that would run for ever ends as soon as another thread says so, also in the middle of a call."""
+    inbox: SimpleQueue[Input] = SimpleQueue()
+
+    with simulate(models=("a",)) as sim, Router(sim.url) as router:
+
+        def end() -> None:
+            # The second look is the one that the opened stream brings; with it the verb has come to rest.
+            sim.wait_until(lambda: len(sim.requests("GET", "/models")) >= 2)
+            asked = len(sim.requests("GET", "/models"))
+            sim.set_fault("hang", path="/models")
+            sim.load("a")
+            sim.wait_until(lambda: len(sim.requests("GET", "/models")) > asked)
+            inbox.put(Ended("released"))
+            router.break_off()
+
+        thread = Thread(target=end)
+        thread.start()
+        report: GuardReport = router.run(Guard(Selection((), True)), inbox=inbox)
+        thread.join()
+
+        assert report.ended == "released" and sim.requests("POST") == []
+
+
+def test_verb_is_ended_in_its_first_look() -> None:
+    """An end that breaks off the very first look is an end, and not a router that does not answer."""
+    inbox: SimpleQueue[Input] = SimpleQueue()
+
+    with simulate(models=("a",)) as sim, Router(sim.url) as router:
+        sim.set_fault("hang", path="/models")
+
+        def end() -> None:
+            sim.wait_until(lambda: bool(sim.requests("GET", "/models")))
+            inbox.put(Ended("released"))
+            router.break_off()
+
+        thread = Thread(target=end)
+        thread.start()
+        report: GuardReport = router.run(Guard(Selection((), True)), inbox=inbox)
+        thread.join()
+
+        assert report.ended == "released"
+
+
+def test_nothing_is_sent_after_the_end() -> None:
+    """A request that was decided on but not sent is not sent any more when the verb is ended from outside."""
+    inbox: SimpleQueue[Input] = SimpleQueue()
+
+    def end(fact: object) -> None:
+        if isinstance(fact, Requested):
+            inbox.put(Ended("released"))
+
+    with simulate(models=(ModelSpec("a", status="loaded"),)) as sim, Router(sim.url) as router:
+        report = router.run(Guard(Selection((), True), takes_residents=True), end, inbox)
+
+        assert (report.ended, report.resident) == ("released", ("a",))
+        assert sim.requests("POST") == [] and sim.state("a") == "loaded"
+
+
+def test_async_verb_is_ended_from_outside() -> None:
+    """The async driver takes inputs of other tasks too."""
+
+    async def run(url: str) -> GuardReport:
+        inbox: asyncio.Queue[Input] = asyncio.Queue()
+        async with AsyncRouter(url) as router:
+            running = asyncio.create_task(router.run(Guard(Selection((), True)), None, inbox))
+            inbox.put_nowait(Ended("released"))
+            report: GuardReport = await running
+            return report
+
+    with simulate(models=("a",)) as sim:
+        assert asyncio.run(run(sim.url)).ended == "released"

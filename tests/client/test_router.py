@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import socket
 import ssl
+import threading
+from http.client import HTTPResponse
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import trustme
 
 from corral import AsyncRouter, Router
 from corral.client import Timeouts
+from corral.client.session import KeyGuard
 from corral.ops import Requested
 from corral.sim import ModelSpec, simulate
 from corral.wire import (
     AuthError,
     BadArgumentError,
     NotARouterError,
+    Reply,
     UnknownModelError,
     UnreachableError,
+    list_models,
 )
 from tests.support.clients import Use
 
@@ -107,12 +114,14 @@ def test_loading_model_is_let_up_and_never_killed(use: Use) -> None:
         assert killed.ok and "killed" in killed.outcomes[0].detail
 
 
-def test_busy_model_is_killed_by_the_router_and_said(use: Use) -> None:
-    """A model that is busy beyond its stop-timeout is unloaded, and its exit code told without calling it a crash."""
+def test_busy_model_is_left_alone_or_cut_by_force(use: Use) -> None:
+    """A model that answers is left alone when the grace ends; with force the router kills it, and that is told."""
     with simulate(models=(ModelSpec("a", status="loaded", stop_timeout_s=0.2),)) as sim, sim.busy("a"):
-        report = use(sim.url, lambda router: router.unload("a"))
+        patient = use(sim.url, lambda router: router.unload("a", grace_s=0.2))
+        forced = use(sim.url, lambda router: router.unload("a", grace_s=0.0, force=True))
 
-        assert report.ok and report.outcomes[0].exit_code == 1 and "killed" in report.outcomes[0].detail
+        assert patient.outcomes[0].outcome == "still_busy" and patient.outcomes[0].in_flight == 1
+        assert forced.ok and forced.outcomes[0].exit_code == 1 and forced.outcomes[0].cut == 1
 
 
 def test_model_that_comes_back(use: Use) -> None:
@@ -191,6 +200,36 @@ def test_bad_replies_have_a_next_step(use: Use, fault: dict[str, object], error:
         assert getattr(caught.value, "hint", "")
 
 
+VERBS = {
+    "unload": lambda router: router.unload_all(timeout_s=0.4),
+    "load": lambda router: router.load("model-01", timeout_s=0.4),
+    "wait": lambda router: router.wait("model-01", state="loaded", timeout_s=0.4),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_router_that_hangs_does_not_outlast_the_verb(use: Use, verb: str) -> None:
+    """A call under way when the time of a verb is up ends with it, however long a single call may take."""
+    with simulate(models=1) as sim:
+        sim.set_fault("hang", path="/models")
+        started = monotonic()
+        with pytest.raises(UnreachableError):
+            use(sim.url, VERBS[verb])
+
+        assert monotonic() - started < 5.0 < (Timeouts().read_s or 0.0)
+
+
+def test_unload_that_is_not_answered_in_time(use: Use) -> None:
+    """A router that takes an unload and never answers leaves a report, not an error, when the time is up."""
+    with simulate(models=(ModelSpec("a", status="loaded"),)) as sim:
+        sim.set_fault("hang", path="/models/unload")
+        started = monotonic()
+        report = use(sim.url, lambda router: router.unload("a", timeout_s=1.0))
+
+        assert monotonic() - started < 5.0
+        assert report.outcomes[0].outcome in ("unreachable", "not_seen_unloaded") and not report.ok
+
+
 def test_huge_reply_is_read_or_refused(use: Use) -> None:
     """A reply of 300 MiB is refused, one of 1 MiB is read."""
     with simulate(models=1) as sim:
@@ -243,6 +282,19 @@ def test_key_is_not_sent_elsewhere(use: Use) -> None:
             with pytest.raises(NotARouterError):
                 use(sim.url, lambda router: router.list_models(), api_key="sesame")
             assert all("sesame" not in str(request.headers) for request in sim.request_log)
+
+
+def test_stranger_that_wants_a_key() -> None:
+    """A key that was given is not asked for again where it was withheld: the address is what is doubtful."""
+    guard = KeyGuard("sesame")
+    reply = Reply(401, {"server": "nginx"}, b"who are you?")
+    guard.learn(reply)
+    with pytest.raises(AuthError) as refused:
+        list_models().read(reply)
+    error = guard.explain(refused.value)
+
+    assert guard.key is None
+    assert "was not sent to it" in error.message and "Check the URL" in error.hint
 
 
 def test_missing_and_wrong_key(use: Use) -> None:
@@ -311,6 +363,54 @@ def test_tls_with_an_authority_of_ones_own(use: Use, tmp_path: Path) -> None:
             use(url, lambda router: router.list_models(), ca_file=str(tmp_path / "missing.pem"))
 
 
+def test_certificate_for_another_name(use: Use, tmp_path: Path) -> None:
+    """A trusted certificate that is for another name is told as that: a --ca-file would not help."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("gpu-box.example").configure_cert(context)
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    with simulate(models=1, tls=context) as sim:
+        for host in ("localhost", "127.0.0.1"):
+            with pytest.raises(UnreachableError, match="is for another name") as caught:
+                use(f"https://{host}:{sim.port}", lambda r: r.list_models(), ca_file=str(ca_file), timeouts=QUICK)
+            assert host in caught.value.message
+            assert "--ca-file" not in caught.value.hint and "--url" in caught.value.hint
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_https_where_plain_http_is_spoken(use: Use, answer: bytes | None) -> None:
+    """A server that does not take part in TLS, silently or not, brings the question whether it speaks plain http."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if answer is not None:
+            threading.Thread(target=_answer_all, args=(server, answer), daemon=True).start()
+        with pytest.raises(UnreachableError) as caught:
+            use(f"https://127.0.0.1:{server.getsockname()[1]}", lambda r: r.list_models(), timeouts=QUICK)
+        # Closing alone would leave the other thread waiting for ever.
+        server.shutdown(socket.SHUT_RDWR)
+
+    assert "plain http://" in caught.value.hint
+
+
+def test_ca_file_that_is_no_path(use: Use) -> None:
+    """A path that the system cannot take is a bad argument that names the file."""
+    with pytest.raises(BadArgumentError, match="CA file a"):
+        use("https://127.0.0.1:9", lambda router: router.list_models(), ca_file="a\0b")
+
+
+def _answer_all(server: socket.socket, answer: bytes) -> None:
+    """Answer whoever connects, whatever is asked, until the server is closed."""
+    try:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+    except OSError:
+        # Closed: the test is over.
+        return
+
+
 def test_both_clients_have_the_same_verbs() -> None:
     """Every public method of one is on the other, with the same parameters."""
     renamed = {"aclose": "close"}
@@ -318,7 +418,31 @@ def test_both_clients_have_the_same_verbs() -> None:
     awaited = {renamed.get(name, name): value for name, value in inspect.getmembers(AsyncRouter) if name[0] != "_"}
 
     # Only a blocking call can be interrupted half way: a task is cancelled at an await.
-    assert blocking.keys() - {"is_sent"} == awaited.keys()
+    assert blocking.keys() - {"writes", "break_off"} == awaited.keys()
     for name, method in blocking.items():
         if callable(method) and name in awaited and name != "open_stream":
             assert list(inspect.signature(method).parameters) == list(inspect.signature(awaited[name]).parameters), name
+
+
+def test_restore_evicts_nobody(use: Use) -> None:
+    """Models come back in order as far as there is room; the rest, and what is no model any more, are outcomes."""
+    with simulate(models=("a", "b", "c", "x"), models_max=3) as sim:
+        sim.load("x")
+        sim.wait_for("x", "loaded")
+        report = use(sim.url, lambda router: router.restore("c", "gone", "a", "b", timeout_s=20))
+        assert "loaded" == sim.state("x")
+
+    assert [("c", "loaded"), ("gone", "vanished"), ("a", "loaded"), ("b", "no_room")] == [
+        (item.model, item.outcome) for item in report.outcomes
+    ]
+    assert not report.ok
+
+
+def test_no_answer_is_left_to_be_closed_by_chance() -> None:
+    """Every answer is closed when it was read: whatever closes it later, by itself, would swallow a Ctrl-C."""
+    with simulate(models=("a",)) as sim, Router(sim.url) as router:
+        assert router.load("a").ok
+        router.list_models()
+        left = [found for found in gc.get_objects() if isinstance(found, HTTPResponse) and not found.closed]
+
+    assert left == []

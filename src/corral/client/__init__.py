@@ -2,13 +2,13 @@
 
 from corral.client.router import Router
 from corral.client.settings import Timeouts
-from corral.client.target import DEFAULT_URL, Target, parse_url
+from corral.client.target import DEFAULT_URL, Target, identify, parse_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.client.aio import AsyncRouter
 
-__all__ = ["DEFAULT_URL", "AsyncRouter", "Router", "Target", "Timeouts", "parse_url"]
+__all__ = ["DEFAULT_URL", "AsyncRouter", "Router", "Target", "Timeouts", "identify", "parse_url"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 try:
     import aiohttp
@@ -15,6 +16,9 @@ except ImportError as missing:
 from yarl import URL
 
 from corral.client.aio_engine import AsyncEngine, follow_stream
+from corral.client.arguments import check_names, check_seconds, check_texts, check_timeouts
+from corral.client.path_errors import explain_path_error, explain_proxy_error
+from corral.client.proxy import read_proxy
 from corral.client.session import KeyGuard
 from corral.client.settings import (
     MAX_BODY_BYTES,
@@ -22,10 +26,8 @@ from corral.client.settings import (
     build_headers,
     build_tls,
     check_key,
-    explain_path_error,
-    find_proxy,
 )
-from corral.client.target import DEFAULT_URL, parse_url
+from corral.client.target import DEFAULT_URL, Target, parse_url
 from corral.ops import (
     Heard,
     Load,
@@ -38,7 +40,8 @@ from corral.ops import (
     WaitFor,
     WaitReport,
 )
-from corral.ops.protocol import Verb
+from corral.ops.measurement import Meter
+from corral.ops.protocol import Input, Verb
 from corral.wire import (
     AuthError,
     BrokenCallError,
@@ -74,13 +77,25 @@ class AsyncRouter:
         api_key: str | None = None,
         ca_file: str | None = None,
         timeouts: Timeouts | None = None,
+        meter: Meter | None = None,
+        find_pinned: Callable[[], tuple[str, ...]] | None = None,
+        key_elsewhere: str | None = None,
     ) -> None:
+        self.meter = meter
+        self.headers: dict[str, str] = {}
+        """What goes along with every call."""
+        self._find_pinned = find_pinned
         self._target = parse_url(url)
-        self._timeouts = timeouts if timeouts is not None else Timeouts()
+        self._timeouts = check_timeouts(timeouts) if timeouts is not None else Timeouts()
         self._tls = build_tls(ca_file) if self._target.scheme == "https" else None
-        self._proxy = find_proxy(self._target)
-        self._guard = KeyGuard(check_key(api_key))
+        self._proxy = read_proxy(self._target)
+        self._guard = KeyGuard(check_key(api_key), key_elsewhere)
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def target(self) -> Target:
+        """The address, taken apart."""
+        return self._target
 
     @property
     def url(self) -> str:
@@ -99,13 +114,22 @@ class AsyncRouter:
     async def unload(
         self,
         *names: str,
+        grace_s: float | None = None,
+        force: bool = False,
         at_once: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         say: Callable[[object], None] | None = None,
     ) -> UnloadReport:
         """Unload the named models; see ``Router.unload``."""
-        verb = Unload(Selection(names), at_once=at_once, wait=wait, timeout_s=timeout_s)
+        verb = Unload(
+            Selection(check_names(names)),
+            grace_s=check_seconds("grace_s", grace_s, least_s=0.0),
+            force=force,
+            at_once=at_once,
+            wait=wait,
+            timeout_s=check_seconds("timeout_s", timeout_s),
+        )
         report: UnloadReport = await self.run(verb, say)
         return report
 
@@ -115,14 +139,28 @@ class AsyncRouter:
         tags: Sequence[str] = (),
         match: Sequence[str] = (),
         keep: Sequence[str] = (),
+        include_pinned: bool = False,
+        grace_s: float | None = None,
+        force: bool = False,
         at_once: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         say: Callable[[object], None] | None = None,
     ) -> UnloadReport:
         """Unload every resident model, or some of them; see ``Router.unload_all``."""
-        selection = Selection((), True, tuple(tags), tuple(match), tuple(keep))
-        report: UnloadReport = await self.run(Unload(selection, at_once=at_once, wait=wait, timeout_s=timeout_s), say)
+        chosen = (check_texts("tags", tags), check_texts("match", match), check_texts("keep", keep))
+        find = None if include_pinned else self._find_pinned
+        pinned = () if find is None else await asyncio.to_thread(find)
+        selection = Selection((), True, *chosen, pinned)
+        verb = Unload(
+            selection,
+            grace_s=check_seconds("grace_s", grace_s, least_s=0.0),
+            force=force,
+            at_once=at_once,
+            wait=wait,
+            timeout_s=check_seconds("timeout_s", timeout_s),
+        )
+        report: UnloadReport = await self.run(verb, say)
         return report
 
     async def load(
@@ -133,12 +171,24 @@ class AsyncRouter:
         say: Callable[[object], None] | None = None,
     ) -> LoadReport:
         """Load models one after another; see ``Router.load``."""
-        report: LoadReport = await self.run(Load(names, wait=wait, timeout_s=timeout_s), say)
+        verb = Load(check_names(names), wait=wait, timeout_s=check_seconds("timeout_s", timeout_s))
+        report: LoadReport = await self.run(verb, say)
+        return report
+
+    async def restore(
+        self, *names: str, timeout_s: float | None = None, say: Callable[[object], None] | None = None
+    ) -> LoadReport:
+        """Load models, never more than the router has room for; see ``Router.restore``."""
+        from corral.ops.restore import Restore
+
+        verb = Restore(check_names(names), timeout_s=check_seconds("timeout_s", timeout_s))
+        report: LoadReport = await self.run(verb, say)
         return report
 
     async def wait(self, *names: str, state: str, timeout_s: float | None = None) -> WaitReport:
         """Wait until the models are in a state; see ``Router.wait``."""
-        report: WaitReport = await self.run(WaitFor(names, state, timeout_s=timeout_s))
+        verb = WaitFor(check_names(names), state, timeout_s=check_seconds("timeout_s", timeout_s))
+        report: WaitReport = await self.run(verb)
         return report
 
     async def follow(
@@ -167,19 +217,21 @@ class AsyncRouter:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def run(self, verb: Verb, say: Callable[[object], None] | None = None) -> Any:
-        """Run any verb of ``corral.ops`` to its report."""
-        return await AsyncEngine(self, verb, say).run()
+    async def run(
+        self, verb: Verb, say: Callable[[object], None] | None = None, inbox: asyncio.Queue[Input] | None = None
+    ) -> Any:
+        """Run any verb of ``corral.ops`` to its report; what other tasks put into ``inbox`` reaches the verb."""
+        return await AsyncEngine(self, verb, say, inbox).run()
 
-    async def send(self, call: Call) -> Any:
-        """Send one call and return what its reader makes of the reply."""
+    async def send(self, call: Call, until: float | None = None) -> Any:
+        """Send one call and return what its reader makes of the reply; see ``Router.send``."""
         is_list = call == list_models()
         if self._guard.needs_proof:
-            reply = await self._exchange(list_models(), None, self._timeouts)
+            reply = await self._exchange(list_models(), None, self._timeouts, until)
             self._guard.learn(reply)
             if is_list and (reply.status != 401 or self._guard.needs_proof):
                 return self._read(call, reply)
-        return self._read(call, await self._exchange(call, self._guard.key, self._timeouts))
+        return self._read(call, await self._exchange(call, self._guard.key, self._timeouts, until))
 
     async def send_apart(self, call: Call) -> Any:
         """Send one call that may block, with no limit on silence."""
@@ -214,7 +266,7 @@ class AsyncRouter:
             await asyncio.sleep(0)
         self._session = None
 
-    async def __aenter__(self) -> AsyncRouter:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -224,9 +276,12 @@ class AsyncRouter:
 
     def _request(self, call: Call, key: str | None, limits: aiohttp.ClientTimeout) -> Any:
         """An awaitable response. Redirects are not followed; the environment's proxies only where allowed."""
-        headers = build_headers(self._target, key)
+        headers = build_headers(self._target, key) | self.headers | dict(call.headers)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
+        proxy = self._proxy
+        if proxy is not None and self._target.scheme == "http":
+            headers |= proxy.build_headers()
         scheme = "http" if self._target.scheme == "unix" else self._target.scheme
         url = URL(f"{scheme}://{self._target.authority}{self._target.prefix}{call.path}", encoded=True)
         return self._open_session().request(
@@ -236,7 +291,9 @@ class AsyncRouter:
             headers=headers,
             timeout=limits,
             allow_redirects=False,
-            proxy=self._proxy,
+            proxy=None if proxy is None else proxy.label,
+            # For https they go along with CONNECT; for http there is only the one request.
+            proxy_headers=None if proxy is None else proxy.build_headers(),
             ssl=self._tls if self._tls is not None else True,
         )
 
@@ -251,11 +308,16 @@ class AsyncRouter:
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False)
         return self._session
 
-    async def _exchange(self, call: Call, key: str | None, limits: Timeouts) -> Reply:
+    async def _exchange(self, call: Call, key: str | None, limits: Timeouts, until: float | None = None) -> Reply:
         timeout = aiohttp.ClientTimeout(total=limits.total_s, sock_connect=limits.connect_s, sock_read=limits.read_s)
         try:
-            async with await self._request(call, key, timeout) as response:
+            async with (
+                asyncio.timeout(None if until is None else until - monotonic()),
+                await self._request(call, key, timeout) as response,
+            ):
                 body = await self._read_body(response)
+                if self._proxy is not None and response.status == 407:
+                    raise explain_proxy_error(self._target, self._proxy, f"{response.status} {response.reason}")
                 return Reply(response.status, _lower_headers(response), body)
         except (OSError, aiohttp.ClientError) as error:
             raise self._explain(call, error) from None
@@ -274,18 +336,20 @@ class AsyncRouter:
         return b"".join(pieces)
 
     def _explain(self, call: Call, error: Exception) -> UnreachableError | NotARouterError:
-        cause = error
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            cause = error.certificate_error
-        elif isinstance(error, aiohttp.ClientConnectorError):
-            cause = error.os_error
-        elif isinstance(error, aiohttp.ClientResponseError):
+        cause = _find_cause(error)
+        if self._proxy is not None and isinstance(
+            error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError
+        ):
+            return explain_proxy_error(self._target, self._proxy, cause)
+        if self._proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
+            return explain_proxy_error(self._target, self._proxy, f"{error.status} {error.message}")
+        if isinstance(error, aiohttp.ClientResponseError):
             return NotARouterError(
                 f"What answers on {self.url} does not speak HTTP as llama-server does.",
                 "Check the port; an https:// router needs https:// in the URL.",
             )
-        explained = explain_path_error(self._target, cause)
         never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        explained = explain_path_error(self._target, cause, self._proxy, is_connecting=never_sent)
         if call.method == "GET" or never_sent:
             return explained
         return BrokenCallError(explained.message, explained.hint)
@@ -295,6 +359,13 @@ class AsyncRouter:
             return call.read(reply)
         except AuthError as error:
             raise self._guard.explain(error) from None
+
+
+def _find_cause(error: Exception) -> Exception:
+    """What the operating system or TLS said, below aiohttp's own words; a proxy's failure has two layers of them."""
+    while isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    return error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
 
 
 def _lower_headers(response: aiohttp.ClientResponse) -> dict[str, str]:

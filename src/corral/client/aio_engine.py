@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from corral.client.engine import measure
 from corral.client.events import FIRST_PAUSE_S, HEADERS_S, LAST_PAUSE_S
 from corral.ops import (
     Answered,
+    Ask,
     Done,
     Heard,
     Listed,
     Listen,
     Look,
     LookFailed,
+    Measure,
     Say,
     Send,
     StreamLost,
     StreamOpened,
     Tick,
+    Told,
+    Unsent,
     WakeAt,
 )
 from corral.ops.protocol import Effect, Input, Verb
@@ -34,13 +39,19 @@ if TYPE_CHECKING:
 
 
 class AsyncEngine:
-    """One run of one verb."""
+    """One run of one verb; ``inbox`` may be given inputs by other tasks, such as Ended."""
 
-    def __init__(self, router: AsyncRouter, verb: Verb, say: Callable[[object], None] | None) -> None:
+    def __init__(
+        self,
+        router: AsyncRouter,
+        verb: Verb,
+        say: Callable[[object], None] | None,
+        inbox: asyncio.Queue[Input] | None = None,
+    ) -> None:
         self._router = router
         self._verb = verb
         self._say = say
-        self._inbox: asyncio.Queue[Input] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Input] = asyncio.Queue() if inbox is None else inbox
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_at: float | None = None
 
@@ -72,14 +83,23 @@ class AsyncEngine:
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Look):
             self._start(self._look())
+        elif isinstance(effect, Send) and self._is_over():
+            self._verb.on(Unsent(effect.tag), monotonic())
         elif isinstance(effect, Send):
             self._start(self._send(effect.tag, effect.call, effect.apart))
+        elif isinstance(effect, Ask):
+            self._start(self._ask(effect))
+        elif isinstance(effect, Measure):
+            self._start(self._measure(effect))
         elif isinstance(effect, Listen):
             self._start(follow_stream(self._router, self._inbox.put_nowait))
         elif isinstance(effect, WakeAt):
             self._wake_at = effect.at
         elif isinstance(effect, Say) and self._say is not None:
             self._say(effect.fact)
+
+    def _is_over(self) -> bool:
+        return self._verb.deadline is not None and monotonic() >= self._verb.deadline
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -88,17 +108,27 @@ class AsyncEngine:
 
     async def _look(self) -> None:
         try:
-            self._inbox.put_nowait(Listed(await self._router.send(list_models())))
+            self._inbox.put_nowait(Listed(await self._router.send(list_models(), self._verb.deadline)))
         except CorralError as error:
             self._inbox.put_nowait(LookFailed(error))
 
     async def _send(self, tag: str, call: Call, apart: bool) -> None:
         error: CorralError | None = None
         try:
-            await (self._router.send_apart(call) if apart else self._router.send(call))
+            await (self._router.send_apart(call) if apart else self._router.send(call, self._verb.deadline))
         except CorralError as refusal:
             error = refusal
         self._inbox.put_nowait(Answered(tag, error))
+
+    async def _ask(self, effect: Ask) -> None:
+        try:
+            self._inbox.put_nowait(Told(effect.tag, await self._router.send(effect.call, self._verb.deadline)))
+        except CorralError as error:
+            self._inbox.put_nowait(Told(effect.tag, None, error))
+
+    async def _measure(self, effect: Measure) -> None:
+        """In a thread: a large process takes the kernel a while to add up."""
+        self._inbox.put_nowait(await asyncio.to_thread(measure, self._router.meter, effect))
 
 
 async def follow_stream(router: AsyncRouter, put: Callable[[StreamOpened | Heard | StreamLost], None]) -> None:

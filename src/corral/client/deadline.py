@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 
 class DeadlineSocket:
-    """What ``http.client`` needs of a socket: ``makefile``, ``sendall`` and ``close``."""
+    """What ``http.client`` needs of a socket: ``makefile``, ``sendall`` and ``close``; ``on_send`` is called before."""
 
-    def __init__(self, inner: socket.socket, read_s: float | None) -> None:
+    def __init__(self, inner: socket.socket, read_s: float | None, on_send: Callable[[], None]) -> None:
         self.inner = inner
+        self._on_send = on_send
+        self._pending: list[bytes] = []
         self._file: socket.SocketIO | None = None
         self.read_s = read_s
         """How long one read may wait; None for ever."""
         self.deadline: float | None = None
         """When all reads and writes must be over, on the monotonic clock; None never."""
+        self.is_shut = False
+        """Whether somebody here has ended it, rather than the other side."""
 
     def _arm(self) -> None:
         waits = [] if self.read_s is None else [self.read_s]
@@ -37,9 +41,19 @@ class DeadlineSocket:
             waits.append(left)
         self.inner.settimeout(min(waits) if waits else None)
 
-    def sendall(self, data: Buffer) -> None:
-        """Send all of it, or raise TimeoutError or OSError."""
+    def sendall(self, data: bytes) -> None:
+        """Keep it until ``flush``: http.client hands over head and body one after the other."""
+        self._pending.append(data)
+
+    def flush(self) -> None:
+        """Send all that was handed over in one write, so that a request goes out whole or not at all.
+
+        Raises TimeoutError or OSError.
+        """
         self._arm()
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._on_send()
         self.inner.sendall(data)
 
     def makefile(self, mode: str = "rb") -> io.BufferedReader:
@@ -50,6 +64,7 @@ class DeadlineSocket:
 
     def shut(self) -> None:
         """Wake whoever is reading, from any thread."""
+        self.is_shut = True
         try:
             self.inner.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -8,7 +8,25 @@ from threading import Thread
 from time import monotonic
 
 from corral.client.events import EventThread
-from corral.ops import Answered, Done, Listed, Listen, Look, LookFailed, Say, Send, Tick, Unsent, WakeAt
+from corral.ops import (
+    Answered,
+    Ask,
+    Done,
+    Ended,
+    Listed,
+    Listen,
+    Look,
+    LookFailed,
+    Measure,
+    Measured,
+    Say,
+    Send,
+    Tick,
+    Told,
+    Unsent,
+    WakeAt,
+)
+from corral.ops.measurement import Measurement
 from corral.wire import Call, CorralError, list_models
 
 TYPE_CHECKING = False
@@ -16,19 +34,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.client.router import Router
+    from corral.ops.measurement import Meter
     from corral.ops.protocol import Effect, Input, Verb
 
 
-class Engine:
-    """One run of one verb."""
+def measure(meter: Meter | None, effect: Measure) -> Measured:
+    """Look at the machine; without a meter it shows nothing."""
+    if meter is None:
+        return Measured(Measurement((), reason="this program does not look at the machine"))
+    living = meter.find_living(effect.processes) if effect.processes else ()
+    return Measured(meter.measure(effect.models, memory=effect.memory, recent=effect.recent, only=effect.only), living)
 
-    def __init__(self, router: Router, verb: Verb, say: Callable[[object], None] | None) -> None:
+
+class Engine:
+    """One run of one verb; ``inbox`` may be given inputs by other threads, such as Ended."""
+
+    def __init__(
+        self,
+        router: Router,
+        verb: Verb,
+        say: Callable[[object], None] | None,
+        inbox: SimpleQueue[Input] | None = None,
+    ) -> None:
         self._router = router
         self._verb = verb
         self._say = say
-        self._inbox: SimpleQueue[Input] = SimpleQueue()
+        self._inbox: SimpleQueue[Input] = SimpleQueue() if inbox is None else inbox
         self._effects: deque[Effect] = deque()
         self._events: EventThread | None = None
+        self._under_way: Send | None = None
+        """The newest call that changes something, and how often bytes had gone out before it."""
+        self._writes_before = 0
         self._wake_at: float | None = None
         self._report: object = None
 
@@ -42,8 +78,7 @@ class Engine:
                 self._effects.extend(self._verb.start(monotonic()))
                 self._loop()
             except KeyboardInterrupt:
-                for effect in [effect for effect in self._effects if isinstance(effect, Send)]:
-                    self._verb.on(Unsent(effect.tag), monotonic())
+                self._drop_sends()
                 self._effects = deque(self._verb.interrupt(monotonic()))
                 self._loop()
         finally:
@@ -54,15 +89,30 @@ class Engine:
     def _loop(self) -> None:
         while True:
             while self._effects:
-                effect = self._effects.popleft()
+                effect = self._effects[0]
                 if isinstance(effect, Done):
                     self._report = effect.report
                     return
-                self._perform(effect)
+                if isinstance(effect, Send):
+                    # It takes itself out of what is to be done, when that is certain.
+                    self._send(effect)
+                else:
+                    self._perform(self._effects.popleft())
                 self._take_waiting()
             self._feed(self._wait())
 
+    def _drop_sends(self) -> None:
+        """What was still to be sent is not, and the verb hears of it; what was under way may have gone out."""
+        sends = [effect for effect in self._effects if isinstance(effect, Send)]
+        for effect in sends:
+            if effect is not self._under_way or self._router.writes == self._writes_before:
+                self._verb.on(Unsent(effect.tag), monotonic())
+
     def _feed(self, given: Input) -> None:
+        if isinstance(given, Ended):
+            # Whoever ended the verb is obeyed before the next request goes out.
+            self._drop_sends()
+            self._effects.clear()
         self._effects.extend(self._verb.on(given, monotonic()))
 
     def _take_waiting(self) -> None:
@@ -79,35 +129,61 @@ class Engine:
             return Tick()
 
     def _perform(self, effect: Effect) -> None:
-        if isinstance(effect, Look):
-            self._feed(self._look())
-        elif isinstance(effect, Send) and effect.apart:
-            Thread(target=self._send_apart, args=(effect.tag, effect.call), daemon=True).start()
-        elif isinstance(effect, Send):
-            try:
-                error = self._try(effect.call)
-            except KeyboardInterrupt:
-                if not self._router.is_sent:
-                    self._effects.appendleft(effect)
-                raise
-            self._feed(Answered(effect.tag, error))
-        elif isinstance(effect, Listen):
+        if isinstance(effect, Listen):
             self._events = EventThread(self._router, self._inbox.put)
             self._events.start()
         elif isinstance(effect, WakeAt):
             self._wake_at = effect.at
         elif isinstance(effect, Say) and self._say is not None:
             self._say(effect.fact)
+        elif isinstance(effect, Look):
+            self._take_look(self._look())
+        elif isinstance(effect, Ask):
+            self._feed(self._ask(effect))
+        elif isinstance(effect, Measure):
+            self._feed(measure(self._router.meter, effect))
+
+    def _send(self, effect: Send) -> None:
+        if self._is_over():
+            self._effects.popleft()
+            self._verb.on(Unsent(effect.tag), monotonic())
+            return
+        if effect.apart:
+            self._effects.popleft()
+            Thread(target=self._send_apart, args=(effect.tag, effect.call), daemon=True).start()
+            return
+        # In this order, and the effect stays where it is: wherever Ctrl-C comes, it is known whether anything went out.
+        self._writes_before, self._under_way = self._router.writes, effect
+        error = self._try(effect.call)
+        self._effects.popleft()
+        self._feed(Answered(effect.tag, error))
+
+    def _is_over(self) -> bool:
+        return self._verb.deadline is not None and monotonic() >= self._verb.deadline
+
+    def _take_look(self, given: Input) -> None:
+        if isinstance(given, LookFailed):
+            # Whoever ended the verb may have broken the look off: the end goes before the failure.
+            self._take_waiting()
+            if any(isinstance(effect, Done) for effect in self._effects):
+                return
+        self._feed(given)
 
     def _look(self) -> Input:
         try:
-            return Listed(self._router.send(list_models()))
+            return Listed(self._router.send(list_models(), self._verb.deadline))
         except CorralError as error:
             return LookFailed(error)
 
+    def _ask(self, effect: Ask) -> Told:
+        try:
+            return Told(effect.tag, self._router.send(effect.call, self._verb.deadline))
+        except CorralError as error:
+            return Told(effect.tag, None, error)
+
     def _try(self, call: Call) -> CorralError | None:
         try:
-            self._router.send(call)
+            self._router.send(call, self._verb.deadline)
         except CorralError as error:
             return error
         return None

@@ -42,7 +42,9 @@ class EventThread:
         self._closed.set()
         if self._transport is not None:
             self._transport.shut()
-        self._thread.join(0.2)
+        if self._thread.ident is not None:
+            # An interruption may come between making the thread and starting it.
+            self._thread.join(0.2)
 
     def _run(self) -> None:
         pause_s = FIRST_PAUSE_S

@@ -5,11 +5,12 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from time import monotonic
 
+from corral.client.arguments import check_names, check_seconds, check_texts, check_timeouts
 from corral.client.engine import Engine
 from corral.client.events import EventThread
 from corral.client.session import KeyGuard
 from corral.client.settings import Timeouts, check_key
-from corral.client.target import DEFAULT_URL, parse_url
+from corral.client.target import DEFAULT_URL, Target, parse_url
 from corral.client.transport import Transport
 from corral.ops import (
     Heard,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from http.client import HTTPResponse
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Self
 
-    from corral.ops.protocol import Verb
+    from corral.ops.measurement import Meter
+    from corral.ops.protocol import Input, Verb
 
 
 class Router:
@@ -50,7 +52,13 @@ class Router:
         url: ``http://host:port[/prefix]``, ``https://...`` or ``unix:///path/to.sock``.
         api_key: one of the router's keys. It is sent only to what has answered as llama.cpp.
         ca_file: for https, a PEM file with the authority to trust instead of the system's.
-        timeouts: limits of a single call; a verb has its own ``timeout_s``.
+        timeouts: limits of a single call; a verb has its own ``timeout_s``, which bounds its calls as well.
+        meter: what looks at the router's machine, for requests in flight and memory; None where nothing does.
+        find_pinned: gives the ids that ``unload_all`` leaves alone; None where nothing is pinned.
+        key_elsewhere: the router that a key at hand belongs to, if that is another; told where this one wants a key.
+
+    Every ``timeout_s`` is in seconds, above 0 and at most a year; a ``grace_s`` may be 0. Infinity and "not a number"
+    are refused like all else that cannot be waited for, with BadArgumentError; so is one text where several belong.
 
     Not for use by two threads at once; give each its own. Raises the errors of ``corral.wire.errors``:
     UnreachableError, NotARouterError, AuthError, RefusedError, UnknownModelError, BadArgumentError.
@@ -63,12 +71,24 @@ class Router:
         api_key: str | None = None,
         ca_file: str | None = None,
         timeouts: Timeouts | None = None,
+        meter: Meter | None = None,
+        find_pinned: Callable[[], tuple[str, ...]] | None = None,
+        key_elsewhere: str | None = None,
     ) -> None:
+        self.meter = meter
+        self._find_pinned = find_pinned
+        self.gateway: str | None = None
+        """The version of the Corral gateway that answers in the router's place, by its newest list; None if none."""
         self._target = parse_url(url)
-        self._timeouts = timeouts if timeouts is not None else Timeouts()
+        self._timeouts = check_timeouts(timeouts) if timeouts is not None else Timeouts()
         self._ca_file = ca_file
-        self._guard = KeyGuard(check_key(api_key))
+        self._guard = KeyGuard(check_key(api_key), key_elsewhere)
         self._transport = Transport(self._target, self._timeouts, ca_file)
+
+    @property
+    def target(self) -> Target:
+        """The address, taken apart."""
+        return self._target
 
     @property
     def url(self) -> str:
@@ -87,17 +107,28 @@ class Router:
     def unload(
         self,
         *names: str,
+        grace_s: float | None = None,
+        force: bool = False,
         at_once: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         say: Callable[[object], None] | None = None,
     ) -> UnloadReport:
-        """Unload the named models, and return when each was seen unloaded or the time was up.
+        """Unload the named models when they are idle, and return when each was seen unloaded or the time was up.
 
-        ``at_once`` also kills what is still loading. ``timeout_s`` None means the longest stop-timeout of
-        the models plus 20 s. ``report.ok`` tells whether all went well; a model's failure is no exception.
+        Requests in flight are waited for up to ``grace_s`` (None: 30 s); then ``force`` unloads all the same,
+        which cuts them. ``at_once`` waits for nothing, forces, and also kills what is still loading.
+        ``timeout_s`` None means grace, longest stop-timeout of the models and 20 s together. ``report.ok``
+        tells whether all went well; a model's failure is no exception.
         """
-        verb = Unload(Selection(names), at_once=at_once, wait=wait, timeout_s=timeout_s)
+        verb = Unload(
+            Selection(check_names(names)),
+            grace_s=check_seconds("grace_s", grace_s, least_s=0.0),
+            force=force,
+            at_once=at_once,
+            wait=wait,
+            timeout_s=check_seconds("timeout_s", timeout_s),
+        )
         report: UnloadReport = self.run(verb, say)
         return report
 
@@ -107,14 +138,30 @@ class Router:
         tags: Sequence[str] = (),
         match: Sequence[str] = (),
         keep: Sequence[str] = (),
+        include_pinned: bool = False,
+        grace_s: float | None = None,
+        force: bool = False,
         at_once: bool = False,
         wait: bool = True,
         timeout_s: float | None = None,
         say: Callable[[object], None] | None = None,
     ) -> UnloadReport:
-        """Unload every resident model, or those with a tag or a matching id or alias, but never ``keep``."""
-        selection = Selection((), True, tuple(tags), tuple(match), tuple(keep))
-        report: UnloadReport = self.run(Unload(selection, at_once=at_once, wait=wait, timeout_s=timeout_s), say)
+        """Unload every resident model, or those with a tag or a matching id or alias, but never ``keep``.
+
+        What is pinned is left alone as well, unless ``include_pinned``.
+        """
+        chosen = (check_texts("tags", tags), check_texts("match", match), check_texts("keep", keep))
+        pinned = () if include_pinned or self._find_pinned is None else self._find_pinned()
+        selection = Selection((), True, *chosen, pinned)
+        verb = Unload(
+            selection,
+            grace_s=check_seconds("grace_s", grace_s, least_s=0.0),
+            force=force,
+            at_once=at_once,
+            wait=wait,
+            timeout_s=check_seconds("timeout_s", timeout_s),
+        )
+        report: UnloadReport = self.run(verb, say)
         return report
 
     def load(
@@ -125,12 +172,28 @@ class Router:
         say: Callable[[object], None] | None = None,
     ) -> LoadReport:
         """Load models one after another, and return when each was seen loaded. ``timeout_s`` None means 600."""
-        report: LoadReport = self.run(Load(names, wait=wait, timeout_s=timeout_s), say)
+        verb = Load(check_names(names), wait=wait, timeout_s=check_seconds("timeout_s", timeout_s))
+        report: LoadReport = self.run(verb, say)
+        return report
+
+    def restore(
+        self, *names: str, timeout_s: float | None = None, say: Callable[[object], None] | None = None
+    ) -> LoadReport:
+        """Load models one after another, in order, but never more than the router has room for.
+
+        So nobody's model is evicted; what there is no room for (``no_room``) and what is no model any more
+        (``vanished``) are outcomes in the report. ``timeout_s`` None gives each model 600 s of its own.
+        """
+        from corral.ops.restore import Restore
+
+        verb = Restore(check_names(names), timeout_s=check_seconds("timeout_s", timeout_s))
+        report: LoadReport = self.run(verb, say)
         return report
 
     def wait(self, *names: str, state: str, timeout_s: float | None = None) -> WaitReport:
         """Wait until the models are in a state (``corral.ops.STATES``). ``timeout_s`` None means 600."""
-        report: WaitReport = self.run(WaitFor(names, state, timeout_s=timeout_s))
+        verb = WaitFor(check_names(names), state, timeout_s=check_seconds("timeout_s", timeout_s))
+        report: WaitReport = self.run(verb)
         return report
 
     def follow(
@@ -162,19 +225,31 @@ class Router:
         finally:
             thread.close()
 
-    def run(self, verb: Verb, say: Callable[[object], None] | None = None) -> Any:
-        """Run any verb of ``corral.ops`` to its report. KeyboardInterrupt ends it early, and the report says so."""
-        return Engine(self, verb, say).run()
+    def run(
+        self, verb: Verb, say: Callable[[object], None] | None = None, inbox: SimpleQueue[Input] | None = None
+    ) -> Any:
+        """Run any verb of ``corral.ops`` to its report. KeyboardInterrupt ends it early, and the report says so.
 
-    def send(self, call: Call) -> Any:
-        """Send one call and return what its reader makes of the reply."""
+        What other threads put into ``inbox`` reaches the verb between two calls, such as ``Ended``.
+        """
+        return Engine(self, verb, say, inbox).run()
+
+    def send(self, call: Call, until: float | None = None) -> Any:
+        """Send one call and return what its reader makes of the reply.
+
+        It ends by ``until`` at the latest, on ``time.monotonic``'s clock; None leaves it to the time limits alone.
+        """
         is_list = call == list_models()
         if self._guard.needs_proof:
-            reply = self._transport.send(list_models(), None)
+            reply = self._transport.send(list_models(), None, until)
             self._guard.learn(reply)
+            self.gateway = reply.headers.get("corral-gateway")
             if is_list and (reply.status != 401 or self._guard.needs_proof):
                 return self._read(call, reply)
-        return self._read(call, self._transport.send(call, self._guard.key))
+        reply = self._transport.send(call, self._guard.key, until)
+        if is_list:
+            self.gateway = reply.headers.get("corral-gateway")
+        return self._read(call, reply)
 
     def send_apart(self, call: Call) -> Any:
         """Send one call that may block, on a connection of its own with no limit on silence; from any thread."""
@@ -198,15 +273,19 @@ class Router:
         return transport, response
 
     @property
-    def is_sent(self) -> bool:
-        """Whether the newest request went out whole, for a caller that was interrupted in it."""
-        return self._transport.is_sent
+    def writes(self) -> int:
+        """How often bytes have gone out: an interrupted call that left this as it was never reached the router."""
+        return self._transport.writes
+
+    def break_off(self) -> None:
+        """End the call under way, from any thread: it fails as if the router had gone away."""
+        self._transport.shut()
 
     def close(self) -> None:
         """Close the connection; using the router again opens a new one."""
         self._transport.close()
 
-    def __enter__(self) -> Router:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

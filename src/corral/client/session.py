@@ -13,16 +13,22 @@ from corral.wire import AuthError, Reply
 class KeyGuard:
     """Decides call by call whether the key goes along."""
 
-    __slots__ = ("_key", "_trusted")
+    __slots__ = ("_elsewhere", "_key", "_trusted")
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, elsewhere: str | None = None) -> None:
         self._key = key
+        self._elsewhere = elsewhere
         self._trusted = False
 
     @property
     def needs_proof(self) -> bool:
         """Whether there is a key, and the server has not yet shown that it is llama.cpp."""
         return self._key is not None and not self._trusted
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the server has shown that it is llama.cpp."""
+        return self._trusted
 
     @property
     def key(self) -> str | None:
@@ -35,8 +41,16 @@ class KeyGuard:
             self._trusted = True
 
     def explain(self, error: AuthError) -> AuthError:
-        """Say of a 401 whether the key was missing or wrong."""
-        if self._key is None:
+        """Say of a 401 whether the key was missing, belongs elsewhere or is wrong; a gateway's own says enough."""
+        if error.kind in ("token_needed", "router_key"):
+            return error
+        hint = error.hint
+        if self._key is None and self._elsewhere is not None:
+            message = (
+                "The router wants an API key, and none was given: "
+                f"the key of the configuration belongs to {self._elsewhere}, and was not sent here."
+            )
+        elif self._key is None:
             message = "The router wants an API key, and none was given."
         elif self._trusted:
             message = "The router does not accept this API key."
@@ -44,7 +58,8 @@ class KeyGuard:
             message = (
                 "The server wants a key, but does not answer as llama-server does; the API key was not sent to it."
             )
-        return AuthError(message, error.hint, status=error.status, code=error.code, kind=error.kind)
+            hint = "Check the URL; where a proxy stands in front and asks for a login, give the address behind it."
+        return AuthError(message, hint, status=error.status, code=error.code, kind=error.kind)
 
 
 def _has_model_status(reply: Reply) -> bool:

@@ -6,6 +6,12 @@ from urllib.parse import unquote, urlsplit
 
 from corral.wire import BadArgumentError, Record, escape_controls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.ops.promises import RouterKey
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 _PORTS = {"http": 80, "https": 443}
 
@@ -39,11 +45,15 @@ class Target(Record):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the address is this machine's own by its form; no name is looked up."""
-        if self.scheme == "unix" or self.host.lower() in ("localhost", "::1"):
+        """Whether the address is this machine's own by its form; no name is looked up.
+
+        The unspecified addresses count too: whoever connects to ``0.0.0.0`` or ``::`` reaches the same machine.
+        """
+        name = self.host.lower().removesuffix(".")
+        if self.scheme == "unix" or name in ("localhost", "ip6-localhost") or name.endswith(".localhost"):
             return True
-        parts = self.host.split(".")
-        return len(parts) == 4 and parts[0] == "127" and all(part.isdigit() for part in parts)
+        packed = _pack(name)
+        return packed is not None and _is_own_address(packed)
 
 
 def parse_url(url: str) -> Target:
@@ -76,7 +86,65 @@ def parse_url(url: str) -> Target:
     except UnicodeError:
         raise _bad_url(url) from None
     prefix = _clean_prefix(parts.path)
+    packed = _pack(host)
+    if packed is not None:
+        import socket
+
+        # One address has one spelling from here on.
+        host = socket.inet_ntop(socket.AF_INET6 if len(packed) == 16 else socket.AF_INET, packed)
     return Target(parts.scheme, host, port if port is not None else _PORTS[parts.scheme], prefix)
+
+
+def identify(url: str, resolve: Callable[[str], list[str]] | None = None) -> RouterKey:
+    """What promises about the router at this URL hang on.
+
+    ``resolve`` gives a host's addresses, empty when it has none; None asks the system. Raises BadArgumentError.
+    """
+    from corral.ops.promises import build_router_key, is_loopback_name
+
+    # By way of the label, which is all that some callers have, so that all find the same key.
+    target = parse_url(parse_url(url).label)
+    is_known = target.scheme == "unix" or is_loopback_name(target.host)
+    return build_router_key(
+        target.label,
+        scheme=target.scheme,
+        host=target.host,
+        port=target.port,
+        prefix=target.prefix,
+        path=target.socket_path,
+        addresses=[] if is_known else (resolve or _resolve)(target.host),
+    )
+
+
+def _resolve(host: str) -> list[str]:
+    import socket
+
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+def _pack(host: str) -> bytes | None:
+    """The bytes of an address in any spelling that the system's resolver takes, as ``127.1``; None for a name."""
+    if ":" not in host and not host[:1].isdigit():
+        return None
+    import socket
+
+    try:
+        return socket.inet_pton(socket.AF_INET6, host) if ":" in host else socket.inet_aton(host)
+    except (OSError, ValueError):
+        return None
+
+
+def _is_own_address(packed: bytes) -> bool:
+    if len(packed) == 16:
+        if packed in (bytes(16), bytes(15) + b"\1"):
+            return True
+        if packed[:12] != bytes(10) + b"\xff\xff":
+            return False
+    return packed[-4] == 127 or packed[-4:] == bytes(4)
 
 
 def _clean_prefix(path: str) -> str:
@@ -94,14 +162,28 @@ def _parse_unix(text: str) -> Target:
         path = path[2:]
     prefix = query.removeprefix("prefix=") if query.startswith("prefix=") else ""
     if not path.startswith("/") or (query and not prefix):
-        raise BadArgumentError(
-            f"Not a unix socket URL: {escape_controls(text)}", "Write it as unix:///run/llama-server.sock."
-        )
+        raise BadArgumentError(f"Not a unix socket URL: {_mask(text)}", "Write it as unix:///run/llama-server.sock.")
     return Target("unix", "", 0, _clean_prefix("/" + prefix.strip("/") if prefix else ""), unquote(path))
 
 
 def _bad_url(url: str) -> BadArgumentError:
     return BadArgumentError(
-        f"Not a router URL: {escape_controls(url) or '(empty)'}",
+        f"Not a router URL: {_mask(url) or '(empty)'}",
         f"Write it as {DEFAULT_URL} or unix:///run/llama-server.sock.",
     )
+
+
+def _mask(url: str) -> str:
+    """A wrong URL as it may be shown: what may be a password or a key in it is not."""
+    scheme, mark, rest = url.partition("://")
+    if not (mark and scheme.isalnum()):
+        scheme, mark, rest = "", "", url
+    before, _, after = rest.rpartition("@")
+    if any(end in before for end in "?#"):
+        rest = "***"
+    elif before or rest.startswith("@"):
+        rest = f"***@{after}"
+    for end in "?#":
+        if end in rest:
+            rest = f"{rest.partition(end)[0]}{end}***"
+    return escape_controls(scheme + mark + rest)

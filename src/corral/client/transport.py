@@ -11,15 +11,9 @@ from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPRespon
 from time import monotonic
 
 from corral.client.deadline import DeadlineSocket
-from corral.client.settings import (
-    IDLE_LIMIT_S,
-    MAX_BODY_BYTES,
-    Timeouts,
-    build_headers,
-    build_tls,
-    explain_path_error,
-    find_proxy,
-)
+from corral.client.path_errors import explain_path_error, explain_proxy_error
+from corral.client.proxy import Proxy, read_proxy
+from corral.client.settings import IDLE_LIMIT_S, MAX_BODY_BYTES, Timeouts, build_headers, build_tls
 from corral.client.target import Target
 from corral.wire import BrokenCallError, Call, NotARouterError, Reply, UnreachableError, excerpt
 
@@ -37,37 +31,41 @@ class Transport:
         self._target = target
         self._timeouts = timeouts
         self._tls: ssl.SSLContext | None = build_tls(ca_file) if target.scheme == "https" else None
-        self._proxy = find_proxy(target)
+        self._proxy = read_proxy(target)
         self._http: HTTPConnection | None = None
         self._socket: DeadlineSocket | None = None
         self._used_at = 0.0
-        self.is_sent = False
-        """Whether the newest request went out whole; what was interrupted before cannot have been acted on."""
+        self.writes = 0
+        """How often bytes have gone out or were just about to; what was interrupted before was not acted on."""
 
-    def send(self, call: Call, key: str | None) -> Reply:
-        """Send a call and read its whole reply.
+    def send(self, call: Call, key: str | None, until: float | None = None) -> Reply:
+        """Send a call and read its whole reply, no later than ``until`` on ``time.monotonic``'s clock.
 
         Raises UnreachableError when it never reached the server, BrokenCallError when it may have,
         NotARouterError when the reply is no HTTP or too large.
         """
         if call.method != "GET" and monotonic() - self._used_at > IDLE_LIMIT_S:
             self.close()
-        reused = self._socket is not None
+        reused = self._socket
         try:
-            response = self._exchange(call, key)
+            response = self._exchange(call, key, until=until)
         except UnreachableError as error:
             stale = isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
-            if not (reused and stale and call.method == "GET"):
+            if reused is None or reused.is_shut or not stale or call.method != "GET":
                 raise
-            response = self._exchange(call, key)
+            response = self._exchange(call, key, until=until)
         try:
             body = self._read_body(response)
         except (OSError, HTTPException, ValueError) as error:
             self.close()
             raise self._broken(call, error) from None
+        # Left to the interpreter, this would swallow a Ctrl-C that comes just then.
+        response.close()
         self._used_at = monotonic()
         if response.will_close:
             self.close()
+        if self._proxy is not None and response.status == 407:
+            raise explain_proxy_error(self._target, self._proxy, f"{response.status} {response.reason}")
         return Reply(response.status, _lower_headers(response), body)
 
     def open_stream(self, call: Call, key: str | None, headers_s: float) -> tuple[Reply, HTTPResponse]:
@@ -86,8 +84,9 @@ class Transport:
 
     def shut(self) -> None:
         """Wake a thread that reads from this connection; safe from any thread."""
-        if self._socket is not None:
-            self._socket.shut()
+        connection = self._socket
+        if connection is not None:
+            connection.shut()
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -97,22 +96,30 @@ class Transport:
             self._socket.abort()
         self._http = self._socket = None
 
-    def _exchange(self, call: Call, key: str | None, total_s: float | None = None) -> HTTPResponse:
+    def _exchange(
+        self, call: Call, key: str | None, total_s: float | None = None, until: float | None = None
+    ) -> HTTPResponse:
         """Send the request and read the head of the reply."""
-        self.is_sent = False
-        connection, http = self._connect()
+        connection, http = self._connect(until)
         limit_s = total_s if total_s is not None else self._timeouts.total_s
-        connection.deadline = None if limit_s is None else monotonic() + limit_s
-        headers = build_headers(self._target, key)
+        ends = [] if limit_s is None else [monotonic() + limit_s]
+        connection.deadline = min([*ends, until]) if until is not None else min(ends, default=None)
+        headers = build_headers(self._target, key) | dict(call.headers)
+        if self._proxy and self._target.scheme == "http":
+            headers |= self._proxy.build_headers()
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         try:
             http.request(call.method, self._path(call), call.body, headers)
-            self.is_sent = True
+            connection.flush()
             return http.getresponse()
         except (OSError, HTTPException, ValueError) as error:
             self.close()
             raise self._broken(call, error) from error
+
+    def _count_write(self) -> None:
+        """Before the first byte goes: an interruption that comes right after the last one must not deny the request."""
+        self.writes += 1
 
     def _path(self, call: Call) -> str:
         path = self._target.prefix + call.path
@@ -120,21 +127,20 @@ class Transport:
             return f"http://{self._target.authority}{path}"
         return path
 
-    def _connect(self) -> tuple[DeadlineSocket, HTTPConnection]:
+    def _connect(self, until: float | None = None) -> tuple[DeadlineSocket, HTTPConnection]:
         if self._socket is not None and self._http is not None:
             return self._socket, self._http
         try:
-            inner = self._dial()
+            inner = self._dial(_limit(self._timeouts.connect_s, until))
         except (OSError, HTTPException, UnicodeError) as error:
-            raise explain_path_error(self._target, error) from None
-        self._socket = DeadlineSocket(inner, self._timeouts.read_s)
+            raise explain_path_error(self._target, error, self._proxy, is_connecting=True) from None
+        self._socket = DeadlineSocket(inner, self._timeouts.read_s, self._count_write)
         self._http = HTTPConnection(self._target.host or "localhost", self._target.port or 80)
         # http.client asks no more of its socket than DeadlineSocket has.
         self._http.sock = self._socket
         return self._socket, self._http
 
-    def _dial(self) -> socket.socket:
-        connect_s = self._timeouts.connect_s
+    def _dial(self, connect_s: float | None) -> socket.socket:
         if self._target.scheme == "unix":
             inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             inner.settimeout(connect_s)
@@ -145,7 +151,7 @@ class Transport:
                 raise
             return inner
         if self._proxy:
-            inner = self._dial_proxy(self._proxy)
+            inner = self._dial_proxy(self._proxy, connect_s)
         else:
             address = (_encode_host(self._target.host), self._target.port)
             inner = socket.create_connection(address, connect_s)  # type: ignore[arg-type]  # the stubs lack bytes
@@ -158,14 +164,15 @@ class Transport:
             inner.close()
             raise
 
-    def _dial_proxy(self, proxy: str) -> socket.socket:
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(proxy)
-        tunnel = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=self._timeouts.connect_s)
+    def _dial_proxy(self, proxy: Proxy, connect_s: float | None) -> socket.socket:
+        tunnel = HTTPConnection(proxy.host, proxy.port, timeout=connect_s)
         if self._target.scheme == "https":
-            tunnel.set_tunnel(self._target.host, self._target.port)
-        tunnel.connect()
+            tunnel.set_tunnel(self._target.host, self._target.port, proxy.build_headers())
+        try:
+            tunnel.connect()
+        except (OSError, HTTPException, UnicodeError) as error:
+            tunnel.close()
+            raise explain_proxy_error(self._target, proxy, error) from None
         inner: socket.socket = tunnel.sock
         return inner
 
@@ -196,10 +203,20 @@ class Transport:
                 f"What answers on {label} does not speak HTTP: {excerpt(str(error).encode())}",
                 "Check the port; an https:// router needs https:// in the URL.",
             )
-        explained = explain_path_error(self._target, error)
+        explained = explain_path_error(self._target, error, self._proxy)
         if call.method == "GET":
             return explained
         return BrokenCallError(explained.message, explained.hint)
+
+
+def _limit(limit_s: float | None, until: float | None) -> float | None:
+    """The limit in seconds, or what is left until then, if that is less; raises TimeoutError when nothing is."""
+    if until is None:
+        return limit_s
+    left_s = until - monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the time is over")
+    return left_s if limit_s is None else min(limit_s, left_s)
 
 
 def _encode_host(host: str) -> str | bytes:
