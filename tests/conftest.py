@@ -15,8 +15,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-pytest_plugins = ["tests.support.clients", "tests.support.live"]
+# A busy machine may take its time over one example.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
+
+pytest_plugins = ["tests.support.clients", "tests.support.live", "tests.support.proxies"]
 
 _SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "llama_server.py"
 _DEFAULT_BUILD = "11434"

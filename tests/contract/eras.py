@@ -22,6 +22,10 @@ class Expected:
     refuses_when_all_busy: bool = True
     wakes_through_loading: bool = True
     never_run_exit_code: int | None = None
+    counts_reliably: bool = True
+    """``/metrics`` of a busy child always answers; else it may fail, or even stall the child's next request."""
+    notices_quick_failures: bool = True
+    """A load whose child ends at once is always listed as failed; else it may stay ``loading`` until it is unloaded."""
 
 
 _TABLE = {
@@ -39,6 +43,8 @@ _TABLE = {
         refuses_when_all_busy=False,
         wakes_through_loading=False,
         never_run_exit_code=10,
+        counts_reliably=False,
+        notices_quick_failures=False,
     ),
 }
 

@@ -113,6 +113,12 @@ class Server:
 
         wait_until(is_clear, "all models unloaded")
 
+    def metrics(self, model: str) -> tuple[int, int]:
+        """Requests in a slot and waiting for one, as the model's child counts them."""
+        lines = self.ask("GET", f"/metrics?model={model}&autoload=false").body.decode().splitlines()
+        values = dict(line.split(" ") for line in lines if line.startswith("llamacpp:requests_"))
+        return int(values["llamacpp:requests_processing"]), int(values["llamacpp:requests_deferred"])
+
     def chat(self, model: str, tokens: int = 2, query: str = "") -> Answer:
         """Ask for an answer of so many tokens."""
         return self.ask("POST", f"/v1/chat/completions{query}", _build_chat(model, tokens, stream=False))

@@ -61,6 +61,19 @@ def test_metrics_are_off_by_default(router: Server) -> None:
     assert (answer.status, answer.json["error"]["type"]) == (501, "not_supported_error")
 
 
+def test_metrics_count_requests_in_flight(router: Server) -> None:
+    """Where it is switched on, ``/metrics`` counts what is processed and what waits for a slot."""
+    router.bring_up(BUSY)
+    if not EXPECTED.counts_reliably:
+        assert router.ask("GET", "/metrics?model=busy&autoload=false").status in (200, 500)
+        return
+    assert router.metrics(BUSY) == (0, 0)
+    stream = Stream(router, BUSY, 450)
+    stream.wait_for_tokens()
+    assert router.metrics(BUSY) == (1, 0)
+    stream.finish()
+
+
 @pytest.mark.parametrize("body", [{}, {"model": 5}, {"model": ""}])
 def test_request_without_a_model(router: Server, body: object) -> None:
     """A request that names no model is refused."""

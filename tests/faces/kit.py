@@ -28,6 +28,11 @@ class ScriptedServer(ThreadingTCPServer):
     answer: Answer
     over: threading.Event
 
+    def server_activate(self) -> None:
+        """Listen. A connection that is gone again before it is accepted must not make the server wait for the next."""
+        super().server_activate()
+        self.socket.setblocking(False)
+
 
 class ScriptedHandler(StreamRequestHandler):
     server: ScriptedServer
@@ -80,6 +85,8 @@ class RawRouter:
         """Answer one request."""
         if path == "/models":
             return reply(200, {"object": "list", "data": [self._describe(model) for model in self.models]})
+        if path.startswith("/slots?"):
+            return reply(200, [{"id": 0, "is_processing": False}])
         if method != "POST":
             return refusal(404, "File Not Found", "not_found_error")
         model, verb = json.loads(body)["model"], path.rpartition("/")[2]

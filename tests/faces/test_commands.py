@@ -58,7 +58,7 @@ def test_unload_all_prints_results_and_talk(cli: Cli, router: RawRouter) -> None
 
     assert 0 == result.code
     assert [["alpha", "unloaded", "in"], ["beta", "unloaded", "in"]] == [r.split()[:3] for r in result.out.splitlines()]
-    assert ["Unloading alpha", "Unloading beta"] == result.err.splitlines()[:2]
+    assert ["Unloading alpha", "Unloading beta"] == sorted(result.err.splitlines()[:2])
     assert "Unloaded 2 models on http://127.0.0.1:" in result.err
     assert {"alpha": "unloaded", "beta": "unloaded", "gamma": "unloaded"} == router.models
 
@@ -106,6 +106,38 @@ def test_selection_by_tag_match_and_exception(cli: Cli, router: RawRouter) -> No
     """--tag and --match narrow, --except protects."""
     assert 0 == cli("unload", "--all", "--tag", "test", "--match", "*a", "--except", "alias-of-alpha").code
     assert [("unload", "beta")] == router.posts
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["-q"]], ids=["", "plan", "quiet"])
+def test_what_matches_nothing_is_told(cli: Cli, router: RawRouter, more: list[str]) -> None:
+    """A tag or pattern that no listed model has is named: nothing to do is success, but hardly meant."""
+    result = cli("unload", "--tag", "tset", "--match", "alhpa*", *more)
+
+    assert (0, "", []) == (result.code, result.out, router.posts)
+    assert "has the tag 'tset'." in result.err
+    assert "matches 'alhpa*'." in result.err
+    assert "corral ls -o wide" in result.err
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["", "plan"])
+def test_what_matches_nothing_stands_in_the_document(cli: Cli, router: RawRouter, more: list[str]) -> None:
+    """One pattern of several that matches nothing is named; one that matches what is not resident is in order."""
+    document = json.loads(cli("unload", "--match", "qw[", "--match", "gam*", "--match", "alp*", "--json", *more).out)
+
+    assert (0, ["alpha"], ["qw["]) == (
+        document["exit_code"],
+        [model["id"] for model in document["models"]],
+        document["unmatched"],
+    )
+
+
+@pytest.mark.parametrize("argv", [["alpha", "--except", "alpha"], ["alpha", "--except", "alias-of-alpha", "--dry-run"]])
+def test_names_that_are_all_excepted_are_told(cli: Cli, router: RawRouter, argv: list[str]) -> None:
+    """Where everything named is excepted too, nothing is done, and that is the reason given."""
+    result = cli("unload", *argv)
+
+    assert (0, "", []) == (result.code, result.out, router.posts)
+    assert "whatever is named is excepted as well" in result.err
 
 
 def test_unload_json_is_one_document(cli: Cli, router: RawRouter) -> None:
@@ -156,7 +188,7 @@ def test_eviction_is_told(cli: Cli, router: RawRouter) -> None:
 
     router.on_post = evict
 
-    assert "The router unloaded alpha to make room for gamma." in cli("load", "gamma").err
+    assert "While gamma was loaded, alpha went" in cli("load", "gamma").err
 
 
 def test_wait_for_a_state_that_is_there(cli: Cli, router: RawRouter) -> None:

@@ -59,11 +59,12 @@ NAMES = {"qwen:8b": "loaded", "qwen:4b": "unloaded", 'say "hi"/to me': "loaded",
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("corral un", ["unload"]),
+        ("corral unl", ["unload"]),
         ("corral -q ev", ["events"]),
         ("corral help wa", ["wait"]),
         ("corral completion ", ["bash", "zsh", "fish"]),
         ("corral wait x --for l", ["loading", "loaded"]),
+        ("corral hold x --for l", [""]),
         ("corral wait x --for loaded --time", ["--timeout"]),
         ("corral unload --dr", ["--dry-run"]),
         ("corral load --url u --timeo", ["--timeout"]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
+import termios
 from collections.abc import Callable
 
 import pytest
@@ -55,7 +58,7 @@ def test_events_in_words(cli: Cli, serve: Serve) -> None:
         "alpha  loading  text_model 45 %",
         "alpha  unloaded  (exit 1)",
         "(all models)  models_reload",
-        r"esc\e[31m\n  \x07new",
+        r"$'esc\e[31m\n'  \x07new",
     ] == [line[1] for line in lines]
     assert result.err.startswith(f"Listening to {url}.")
 
@@ -124,6 +127,21 @@ def test_progress_is_shown_on_a_terminal_alone(spawn: Spawn, serve: Serve) -> No
     assert "\x1b" not in shown[False]
     assert "Loading alpha" in shown[True]
     assert "Loading alpha" in shown[False]
+
+
+def test_progress_fits_on_one_row_of_the_terminal(spawn: Spawn, serve: Serve) -> None:
+    """A status line of wide characters is cut by columns: one that wraps could not be wiped."""
+    name = "日本🦙" * 20
+    router = RawRouter({name: "loading"})
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    process = spawn("wait", name, "--for", "loaded", "--url", serve(router), "--timeout", "300ms", stderr=writer)
+    os.close(writer)
+    process.wait(20)
+    wiped = [part.rpartition("\n")[2] for part in read_all(reader).split("\r\x1b[K")[:-1]]
+
+    assert wiped
+    assert all("日本🦙" in line and sum(1 + (char in "日本🦙") for char in line) < 40 for line in wiped), wiped
 
 
 def read_all(descriptor: int) -> str:

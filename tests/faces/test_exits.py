@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from corral.faces.cli.exits import code_of_error, code_of_report, code_of_wait
+from corral.faces.cli.exits import SUCCESS, code_of_error, code_of_report, code_of_wait, went_well
+from corral.faces.cli.words import NEXT_STEPS
 from corral.ops import LoadReport, Outcome, UnloadReport, WaitReport
 from corral.ops import outcome as words
 from corral.wire import (
@@ -95,6 +96,24 @@ def test_router_that_went_away(outcomes: tuple[str, ...], code: int) -> None:
     report = UnloadReport(tuple(Outcome(f"m{at}", name, None) for at, name in enumerate(outcomes)), 1.0, error=GONE)
 
     assert code == code_of_report(report)
+
+
+def test_every_outcome_has_a_next_step() -> None:
+    """What was not wanted is never the last word: each such outcome comes with what to try."""
+    outcomes = {value for name, value in vars(words).items() if name.isupper() and isinstance(value, str)}
+    unwanted = outcomes - SUCCESS - {words.BY_MEMORY, words.BY_STATUS, words.KILLED_WHILE_LOADING}
+
+    assert unwanted
+    assert unwanted <= NEXT_STEPS.keys()
+
+
+def test_a_request_alone_is_no_success_when_the_wait_was_cut() -> None:
+    """`requested` is what was asked for only where nobody waited for more."""
+    asked = Outcome("a", words.REQUESTED, "loaded")
+
+    assert went_well(asked, UnloadReport((asked,), 1.0))
+    assert not went_well(asked, UnloadReport((asked,), 1.0, True))
+    assert not went_well(asked, LoadReport((asked,), 1.0, True))
 
 
 def test_interruption_goes_before_everything() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     Serve = Callable[[Answer], str]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_signal_in_the_middle_of_an_unload(
     spawn: Spawn, finish: Finish, router: RawRouter, number: int, code: int
 ) -> None:
-    """Ctrl-C and SIGTERM end a command at once; it says for each model what was and was not done."""
+    """Ctrl-C, SIGTERM and a closed terminal end a command at once; it says for each model what was and was not done."""
     router.models["beta"] = "loading"
     posted = threading.Event()
 
@@ -40,6 +44,7 @@ def test_signal_in_the_middle_of_an_unload(
     router.on_post = accept
     process = spawn("unload", "--all")
     assert process.stderr is not None
+    assert "Waiting for beta: loading; it will be unloaded when it is up\n" == process.stderr.readline()
     assert "Unloading alpha\n" == process.stderr.readline()
     assert posted.wait(10)
     process.send_signal(number)
@@ -52,7 +57,7 @@ def test_signal_in_the_middle_of_an_unload(
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 @pytest.mark.parametrize("argv", [["ls"], ["events"], ["load", "a", "--json"]], ids=lambda argv: argv[0])
 def test_signal_while_nothing_answers(
     spawn: Spawn, finish: Finish, serve: Serve, argv: list[str], number: int, code: int
@@ -74,16 +79,17 @@ def test_signal_while_nothing_answers(
     assert "Traceback" not in result.err
 
 
-def test_terminate_that_the_parent_ignores_is_ignored(spawn: Spawn, finish: Finish, serve: Serve) -> None:
-    """A SIGTERM that was set to be ignored stays so, as for any well-behaved program."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_that_the_parent_ignores_is_ignored(spawn: Spawn, finish: Finish, serve: Serve, number: int) -> None:
+    """A SIGTERM, or with nohup a SIGHUP, that was set to be ignored stays so, as for any well-behaved program."""
     started = threading.Event()
 
     def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
         assert started.wait(10)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         return reply(200, {"object": "list", "data": []})
 
-    process = spawn("ps", "--url", serve(answer), preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    process = spawn("ps", "--url", serve(answer), preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
     started.set()
 
     assert 0 == finish(process).code
@@ -142,8 +148,11 @@ def test_reader_that_leaves(spawn: Spawn, finish: Finish, router: RawRouter) -> 
 
 
 @pytest.mark.parametrize("env", [{}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
-def test_poor_environments(spawn: Spawn, finish: Finish, router: RawRouter, env: dict[str, str]) -> None:
-    """With no environment at all, or an ASCII locale, any name prints; nothing is lost."""
+def test_poor_environments(
+    spawn: Spawn, finish: Finish, router: RawRouter, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """With next to no environment, or an ASCII locale, any name prints; nothing is lost."""
+    env = {"CORRAL_STATE_DIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), **env}
     router.models, router.ports = {"🦙": "loaded"}, {"🦙": 1}
     url = os.environ["CORRAL_URL"]
     results = [finish(spawn(*argv, "--url", url, env=env)) for argv in (["ls"], ["unload", "🦙"], ["ls", "--json"])]
@@ -167,6 +176,22 @@ def test_internal_error_is_one_line(spawn: Spawn, finish: Finish) -> None:
     assert plain.stderr.startswith("corral: Internal error (ModuleNotFoundError")
     assert 2 == len(plain.stderr.splitlines())
     assert "Traceback" in debug.stderr
+
+
+def test_home_that_is_not_told(spawn: Spawn, finish: Finish) -> None:
+    """Services of systemd and env -i have no HOME: the one that a login would have set is used."""
+    environ = {"XDG_CONFIG_HOME": os.devnull}
+    results = [
+        finish(spawn("doctor", "--json", "--url", "http://127.0.0.1:1", env=environ | home))
+        for home in ({}, {"HOME": ""}, {"HOME": "/somewhere"})
+    ]
+    seen = [
+        next(finding["seen"] for finding in json.loads(result.out)["findings"] if finding["check"] == "state")
+        for result in results
+    ]
+
+    assert seen[0] == seen[1] and pwd.getpwuid(os.getuid()).pw_dir in seen[0]
+    assert "/somewhere/" in seen[2]
 
 
 SOURCE = str(Path(corral.__file__).parent.parent)

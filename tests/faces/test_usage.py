@@ -10,7 +10,7 @@ import pytest
 
 import corral
 from corral.client import DEFAULT_URL
-from corral.faces.cli.commands import COMMANDS
+from corral.faces.cli.commands import COMMANDS, Command
 from corral.faces.cli.entry import load_module
 from corral.faces.cli.options import split_command
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def test_version(cli: Cli) -> None:
     """--version and -V print the version; --json as a document."""
     assert (0, f"corral {corral.__version__}\n", "") == cli("--version") == cli("-V")
-    assert {"schema_version": 1, "version": corral.__version__} == json.loads(cli("--version", "--json").out)
+    document = json.loads(cli("--version", "--json").out)
+
+    assert {"schema_version": 1, "ok": True, "exit_code": 0, "version": corral.__version__} == document
 
 
 def test_overview(cli: Cli) -> None:
@@ -69,6 +71,14 @@ MISTAKES = {
     "no such key file": (["ls", "--api-key-file", "/nonexistent"], "readable file"),
     "no such CA": (["ls", "--url", "https://127.0.0.1:1", "--ca-file", "/nonexistent"], "PEM"),
     "unknown exception": (["unload", "--all", "--except"], "corral help unload"),
+    "name like an option": (["unload", "-foo"], "corral unload -- -name"),
+    "name like a switch": (["unload", "-nfoo"], "corral unload -- -name"),
+    "force too late": (["unload", "--all", "--force", "--timeout", "5s"], "--grace 0s"),
+    "empty name": (["unload", ""], "corral help unload"),
+    "empty pattern": (["unload", "--match", ""], "leave the option out"),
+    "empty tag": (["unload", "--all", "--tag="], "leave the option out"),
+    "empty exception": (["unload", "--all", "--except", ""], "leave the option out"),
+    "empty address": (["unload", "--all", "--url", ""], "leave the option out"),
 }
 
 
@@ -88,15 +98,6 @@ def test_mistakes(cli: Cli, case: str) -> None:
         assert "" == result.out
 
 
-def test_errors_are_documents_with_json(cli: Cli, router: RawRouter) -> None:
-    """With --json an error is a document too, and the sentence still goes to stderr."""
-    result = cli("load", "nobody", "--json")
-    document = json.loads(result.out)
-
-    assert (1, 4, "UnknownModelError") == (document["schema_version"], document["exit_code"], document["error"]["kind"])
-    assert document["error"]["message"] in result.err
-
-
 def test_command_is_found_among_options() -> None:
     """The command is the first word that is neither an option nor an option's value."""
     assert ("ls", ["--url", "ps", "-q"]) == split_command(["--url", "ps", "ls", "-q"])
@@ -105,9 +106,40 @@ def test_command_is_found_among_options() -> None:
     assert (None, []) == split_command([])
 
 
+def test_letters_that_stand_together_count(cli: Cli, router: RawRouter) -> None:
+    """-aq is -a and -q; -ah is help and unloads nothing; a model that is called -q makes nothing quiet."""
+    assert (0, "alpha\nbeta\n", "") == cli("unload", "-aq")
+    assert cli("help", "unload") == cli("unload", "-ah")
+    assert 2 == len(router.posts)
+    router.models["-q"], router.ports["-q"] = "loaded", 1
+    assert "Unloading -q" in cli("unload", "--", "-q").err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_names_the_default_of_every_duration(command: Command) -> None:
+    """How long a command waits when nothing is said stands in its help."""
+    durations = [option for option in load_module(command).SPEC.options if option.value == "DURATION"]
+
+    assert all("default" in option.help or option.flags[0] in _NO_DEFAULT for option in durations), durations
+
+
+_NO_DEFAULT = {"--since"}
+"""Without these the thing they bound has no bound."""
+
+
 def test_every_command_that_changes_something_has_dry_run() -> None:
     """--dry-run and --json are where the contract says."""
     flags = {c.name: {f for option in load_module(c).SPEC.options for f in option.flags} for c in COMMANDS}
 
-    assert all("--dry-run" in flags[name] for name in ("load", "unload"))
-    assert all("--json" in flags[name] for name in ("ls", "ps", "load", "unload", "wait", "events"))
+    assert all("--dry-run" in flags[name] for name in ("load", "unload", "restore", "run", "recover"))
+    assert all(
+        "--json" in flags[name]
+        for name in ("ls", "ps", "load", "unload", "wait", "events", "restore", "run", "recover")
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_dry_run_is_called_the_same_everywhere(command: Command) -> None:
+    """What shows a plan with --dry-run does so with -n."""
+    for option in load_module(command).SPEC.options:
+        assert ("--dry-run" in option.flags) == ("-n" in option.flags and command.name != "log")

@@ -50,8 +50,37 @@ def test_all_takes_what_a_recipe_misses(cli: Cli) -> None:
     assert ["a", "b", "c"] == sorted(line.split()[0] for line in result.out.splitlines())
 
 
+def test_what_is_waited_for_stands_in_a_log(cli: Cli) -> None:
+    """Without a terminal there is one line for each model that is let finish first, and why."""
+    models = (ModelSpec("a", status="loaded"), ModelSpec("b", status="loaded"))
+    with simulate(SimConfig(models=models)) as sim, sim.busy("a"):
+        result = cli("--url", sim.url, "unload", "--all", "--grace", "0.1s")
+        quiet = cli("--url", sim.url, "unload", "--all", "--grace", "0.1s", "-q")
+
+    assert result.err.count("Waiting for ") == result.err.count("Waiting for a: 1 request in flight\n") == 1
+    assert (result.code, quiet.code) == (5, 6) and "Waiting" not in quiet.err
+
+
+def test_no_grace_at_all(cli: Cli) -> None:
+    """--grace 0s waits for nobody: what is busy is left alone at once, and cut with --force."""
+    with simulate(SimConfig(models=(ModelSpec("a", status="loaded", stop_timeout_s=1),))) as sim, sim.busy("a"):
+        left = cli("--url", sim.url, "unload", "--all", "--grace", "0s")
+        cut = cli("--url", sim.url, "unload", "--all", "--grace", "0", "--force", "--timeout", "20s")
+
+    assert 6 == left.code and "when the grace period ended; nothing was cut" in left.out
+    assert 0 == cut.code and "1 request was cut" in cut.out
+
+
+def test_time_is_up_before_the_grace(cli: Cli) -> None:
+    """A --timeout shorter than the grace ends the wait, and is what the report names."""
+    with simulate(SimConfig(models=(ModelSpec("a", status="loaded"),))) as sim, sim.busy("a"):
+        result = cli("--url", sim.url, "unload", "a", "--timeout", "0.3s")
+
+    assert 6 == result.code and "when the time was up; nothing was cut" in result.out
+
+
 BAD_DAYS = {
-    "never unloads": (Fault("never-unloads", model="a"), 5, "still loaded"),
+    "never unloads": (Fault("never-unloads", model="a"), 5, "last seen loaded"),
     "comes back": (Fault("comes-back", model="a", seconds=0.01), 5, "came back"),
     "reset before": (Fault("reset-before", path="/models/unload", times=1), 0, "Unloaded 2 models"),
     "reset after": (Fault("reset-after", path="/models/unload", times=1), 0, "Unloaded 2 models"),
@@ -97,7 +126,7 @@ def test_load_at_the_maximum_names_the_evicted(cli: Cli) -> None:
         told = cli("--url", sim.url, "load", "a")
 
     assert ["a"] == json.loads(result.out)["models"][0]["evicted"]
-    assert "The router unloaded b to make room for a." in told.err
+    assert "While a was loaded, b went" in told.err
 
 
 def test_key_prefix_and_socket(cli: Cli, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

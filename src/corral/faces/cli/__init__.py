@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,15 +33,34 @@ def _read_argv() -> list[str]:
     return [fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]
 
 
+def find_home(environ: MutableMapping[str, str]) -> None:
+    """Set HOME where it is missing, to what the user database says.
+
+    Services of systemd and ``env -i`` have none; pins and configuration that a login sees hold there as well.
+    """
+    if environ.get("HOME"):
+        return
+    try:
+        from os import getuid
+        from pwd import getpwuid
+
+        environ["HOME"] = getpwuid(getuid()).pw_dir
+    except (ImportError, KeyError):
+        # Windows, or a user of a container that has no entry.
+        return
+
+
 def program() -> None:
     """What the installed ``corral`` runs: ``main``, and then the process ends at once.
 
     Taking the interpreter apart again costs a fifth of a short command's time and serves nobody: what was to be
     written is flushed, and what was started is stopped, before ``main`` returns.
     """
-    code = main()
     import os
     import sys
+
+    find_home(os.environ)
+    code = main()
 
     for stream in (sys.stdout, sys.stderr):
         try:

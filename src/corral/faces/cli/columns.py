@@ -24,13 +24,30 @@ def _format_row(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def measure_text(text: str) -> int:
     """How many columns the text takes: two for wide characters, none for marks that combine."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
+    return len(text) if text.isascii() else sum(map(_measure, text))
 
-    width = 0
-    for char in text:
-        if combining(char) or char in "\u200d\ufe0e\ufe0f":
-            continue
-        width += 2 if east_asian_width(char) in "WF" else 1
-    return width
+
+def cut_text(text: str, columns: int) -> str:
+    """As much of the text as surely fits; a mark is not parted from what it combines with."""
+    if text.isascii():
+        return text[:columns]
+    left = columns
+    for at, char in enumerate(text):
+        # Terminals that know the emoji look of a narrow character make it wide.
+        left -= 1 if char == _EMOJI_LOOK else _measure(char)
+        if left < 0:
+            return text[: at - 1] if char == _EMOJI_LOOK else text[:at]
+    return text
+
+
+_EMOJI_LOOK = "\ufe0f"
+_NO_WIDTH = ("Mn", "Me", "Cf")
+
+
+def _measure(char: str) -> int:
+    from unicodedata import category, east_asian_width
+
+    if category(char) in _NO_WIDTH or "\u1160" <= char <= "\u11ff":
+        # The latter are vowels and finals of Hangul, which join the letter before.
+        return 0
+    return 2 if east_asian_width(char) in "WF" else 1

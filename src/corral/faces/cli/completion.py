@@ -6,9 +6,11 @@ Model names come from ``corral __complete``, which is silent and gives up after 
 from __future__ import annotations
 
 from corral.faces.cli.commands import COMMANDS
+from corral.faces.cli.complete import KINDS
+from corral.faces.cli.documents import begin_document
 from corral.faces.cli.entry import load_module
 from corral.faces.cli.exits import DONE
-from corral.faces.cli.options import CONNECTION, HELP, Option, Spec
+from corral.faces.cli.options import CONNECTION, HELP, JSON, Option, Spec
 from corral.wire import BadArgumentError, escape_controls
 
 TYPE_CHECKING = False
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 SPEC = Spec(
     "bash|zsh|fish",
-    (HELP,),
+    (JSON, HELP),
     "SHELL",
     "bash:  source <(corral completion bash)      in ~/.bashrc\n"
     "zsh:   source <(corral completion zsh)       in ~/.zshrc, after compinit\n"
@@ -35,7 +37,13 @@ def run(args: Namespace, console: Console) -> int:
         given = " ".join(args.words)
         message = f"completion: no such shell: {escape_controls(given)}." if given else "completion: which shell?"
         raise BadArgumentError(message, f"Say one of {', '.join(_SHELLS)}.")
-    console.write(_SHELLS[args.words[0]]())
+    script = _SHELLS[args.words[0]]()
+    if args.json:
+        from json import dumps
+
+        console.line(dumps(begin_document(DONE) | {"shell": args.words[0], "script": script}))
+    else:
+        console.write(script)
     return DONE
 
 
@@ -48,10 +56,9 @@ def _options(command: Command) -> tuple[Option, ...]:
 
 
 def _asks_for(command: Command) -> str:
-    """What ``__complete`` is asked for a command's words; empty when they are no models."""
-    if load_module(command).SPEC.words != "NAME":
-        return ""
-    return "residents" if command.name == "unload" else "models"
+    """What ``__complete`` is asked for a command's words; empty when nothing is known of them."""
+    spec = load_module(command).SPEC
+    return spec.offers or ("models" if spec.words == "NAME" else "")
 
 
 def _list_words(option: Option) -> str:
@@ -61,18 +68,31 @@ def _list_words(option: Option) -> str:
 
 
 def _write_bash() -> str:
-    commands, values = [], {}
+    commands: list[str] = []
+    values: dict[str, dict[str, list[str]]] = {}
     for command in COMMANDS:
         flags = " ".join(flag for option in _options(command) for flag in option.flags)
         patterns = "|".join(_names(command))
         words = _asks_for(command) or ("@shells" if command.name == "completion" else "")
         commands.append(f"        {patterns}) options='{flags}'; words='{words}' ;;")
-        values.update({flag: _list_words(o) for o in _options(command) if o.value for flag in o.flags})
-    cases = [f"        {flag}) values='{words or '@none'}' ;;" for flag, words in values.items()]
+        for flag, offered in ((flag, _list_words(o)) for o in _options(command) if o.value for flag in o.flags):
+            values.setdefault(flag, {}).setdefault(offered or "@none", []).extend(_names(command))
+    cases = [line for flag, meanings in values.items() for line in _write_bash_values(flag, meanings)]
     names = " ".join(name for command in COMMANDS for name in _names(command))
     script = _BASH.replace("@COMMANDS@", "\n".join(commands)).replace("@VALUES@", "\n".join(cases))
     top = " ".join(["--version", *(flag for option in (*CONNECTION, HELP) for flag in option.flags)])
-    return script.replace("@NAMES@", f"{names} help").replace("@TOP@", top)
+    return script.replace("@NAMES@", f"{names} help").replace("@TOP@", top).replace("@KINDS@", "|".join(KINDS))
+
+
+def _write_bash_values(flag: str, meanings: dict[str, list[str]]) -> list[str]:
+    """What may follow an option; where that differs from command to command, one line for each meaning."""
+    if len(meanings) == 1:
+        return [f"        *' {flag}') values='{words}' ;;" for words in meanings]
+    lines = []
+    for words, names in meanings.items():
+        patterns = "|".join(f"'{name} {flag}'" for name in names)
+        lines.append(f"        {patterns}) values='{words}' ;;")
+    return lines
 
 
 _BASH = r"""# corral completion for bash: source <(corral completion bash)
@@ -88,7 +108,7 @@ _corral_offer() {  # word, candidates one a line: sets COMPREPLY, quoted for the
     done
 }
 
-_corral_ask() {  # models or residents
+_corral_ask() {  # a kind of names, such as models
     "${COMP_WORDS[0]}" __complete "$1" "${where[@]}" 2>/dev/null
 }
 
@@ -125,7 +145,7 @@ _corral() {
         help) words='@commands' ;;
         '') options='@TOP@'; words='@commands' ;;
     esac
-    case ${typed[${#typed[@]}-1]} in
+    case "$command ${typed[${#typed[@]}-1]}" in
 @VALUES@
     esac
     [[ -n $values ]] && { options=; words=$values; }
@@ -138,7 +158,7 @@ _corral() {
         @commands) COMPREPLY=($(compgen -W '@NAMES@' -- "$word")) ;;
         @shells) COMPREPLY=($(compgen -W 'bash zsh fish' -- "$word")) ;;
         @models) _corral_offer "$word" < <(_corral_ask models) ;;
-        models|residents) _corral_offer "$word" < <(_corral_ask "$words") ;;
+        @KINDS@) _corral_offer "$word" < <(_corral_ask "$words") ;;
         @none|'') ;;
         *) COMPREPLY=($(compgen -W "$words" -- "$word")) ;;
     esac
@@ -154,12 +174,13 @@ def _write_zsh() -> str:
         specs = [_write_zsh_option(option) for option in _options(command)]
         asked = _asks_for(command)
         if asked:
-            specs.append(f"'*:model:_corral_{asked}'")
+            specs.append(f"'*:{asked}:_corral_{asked}'")
         elif command.name == "completion":
             specs.append("'1:shell:(bash zsh fish)'")
         joined = " \\\n            ".join(specs)
         cases.append(f"        {'|'.join(_names(command))}) _arguments -s \\\n            {joined} ;;")
-    return _ZSH.replace("@LISTED@", listed).replace("@CASES@", "\n".join(cases))
+    askers = "\n".join(f"_corral_{kind}() {{ _corral_ask {kind} }}" for kind in KINDS)
+    return _ZSH.replace("@LISTED@", listed).replace("@CASES@", "\n".join(cases)).replace("@ASKERS@", askers)
 
 
 def _write_zsh_option(option: Option) -> str:
@@ -187,8 +208,7 @@ _corral_ask() {
     names=("${(@f)$(corral __complete $1 $where 2>/dev/null)}")
     compadd -a names
 }
-_corral_models() { _corral_ask models }
-_corral_residents() { _corral_ask residents }
+@ASKERS@
 _corral() {
     local -a commands
     commands=(

@@ -10,9 +10,13 @@ import os
 import sys
 from errno import EBADF, EPIPE
 
+from corral.faces.cli.columns import cut_text
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
+
+    from corral.faces.cli.signals import Signals
 
 BROKEN_PIPE = 141
 """What a shell reports for a program that a closed pipe ended."""
@@ -21,11 +25,17 @@ BROKEN_PIPE = 141
 class Console:
     """Where a command writes."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, signals: Signals | None = None) -> None:
+        self.signals = signals
+        """What may end this run; None where nobody listens."""
+        self.quiet = False
         """No talk; warnings and errors are still said."""
         self.wrote = False
         """Whether anything went to stdout."""
+        self.is_stream = False
+        """Whether stdout takes documents line by line, so that one about an error may follow others."""
+        self.is_whole = True
+        """Whether every piece went out whole; False when an interruption tore one."""
         self._lost: OSError | None = None
         self._status = ""
         self._out = _prepare(sys.stdout)
@@ -38,9 +48,10 @@ class Console:
         if self._out is None:
             self._lost = self._lost or OSError(EBADF, os.strerror(EBADF))
         if self._lost is None and self._out is not None:
+            self.wrote, self.is_whole = True, False
             try:
                 self._out.write(text)
-                self.wrote = True
+                self.is_whole = True
             except (OSError, ValueError) as error:
                 self._lose(error)
         return self._lost is None
@@ -70,15 +81,24 @@ class Console:
         self._clear()
         self._put(f"{text}\n")
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a status line is seen: stderr is a terminal."""
+        return self._is_live
+
     def status(self, text: str) -> None:
         """Show what is going on, on a terminal only; the next output takes its place."""
         if self.quiet or not self._is_live:
             return
-        shown = text[: _columns() - 1]
+        shown = cut_text(text, _columns() - 1)
         if shown != self._status:
             self._clear()
             self._put(shown)
             self._status = shown
+
+    def settle(self, code: int) -> int:
+        """The exit code as it will be, for a document that tells it before the end."""
+        return code if self.signals is None else self.signals.settle(code)
 
     def finish(self, code: int) -> int:
         """Flush, tell of a lost stdout, and return the exit code: the command's own, unless that was success."""

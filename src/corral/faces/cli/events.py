@@ -6,7 +6,7 @@ import time
 from json import dumps
 
 from corral.faces.cli.exits import DONE
-from corral.faces.cli.options import COMMON, Option, Spec
+from corral.faces.cli.options import Option, Spec, tell_timeout
 from corral.faces.cli.progress import describe_progress
 from corral.faces.cli.session import open_router
 from corral.ops import StreamOpened
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 SPEC = Spec(
     "[options]",
-    (Option(("--count",), "end after this many events", "N"), *COMMON),
-    epilog="Runs until Ctrl-C, --count or --timeout. --json prints one document a line (NDJSON).",
+    (Option(("--count",), "end after this many events", "N"), *tell_timeout("none: until Ctrl-C")),
+    epilog="Runs until Ctrl-C, --count or --timeout. --json prints one document a line (NDJSON);\n"
+    "an error, Ctrl-C included, is the last of them.",
 )
 
 
 def run(args: Namespace, console: Console) -> int:
     """Print events until there is a reason to stop."""
+    console.is_stream = args.json
     with open_router(args) as router:
         try:
             _follow(args, router, console)

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from corral.config import parse_duration
+from functools import partial
+
+from corral.config import parse_duration, parse_size
 from corral.wire import BadArgumentError, Record, escape_controls, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corral.faces.cli.commands import Command
 
@@ -22,11 +24,13 @@ class Option(Record):
     flags: tuple[str, ...]
     help: str
     value: str = ""
-    """What stands for its value in the help; empty for a switch. ``DURATION`` and ``N`` are read as such."""
+    """What stands for its value in the help; empty for a switch. ``DURATION``, ``SIZE`` and ``N`` are read as such."""
     many: bool = False
     """May be given more than once; the values become a list."""
     choices: tuple[str, ...] = ()
     default: str | None = None
+    may_be_zero: bool = False
+    """Of a duration: whether none at all is one too."""
 
 
 class Spec(Record):
@@ -37,6 +41,14 @@ class Spec(Record):
     words: str = ""
     """What its plain words are: ``NAME`` (of a model) or something else; empty when it takes none."""
     epilog: str = ""
+    offers: str = ""
+    """What completion offers for the words, one of ``corral.faces.cli.complete.KINDS``; empty for nothing."""
+    lists: tuple[str, ...] = ()
+    """The lists of its document; in that of an error they are empty."""
+    takes_command: bool = False
+    """What follows the mark ``--`` is a command with its arguments, taken as it is, and none of the plain words."""
+    failure: int | None = None
+    """The exit code of any error, in place of the error's own."""
 
 
 URL = Option(("--url",), "the router's address (CORRAL_URL, LLAMA_SERVER_URL)", "URL")
@@ -46,11 +58,18 @@ CONNECT_TIMEOUT = Option(("--connect-timeout",), "time to connect (default 5s)",
 READ_TIMEOUT = Option(("--read-timeout",), "longest silence of the router within a reply (default 10s)", "DURATION")
 CONNECTION = (URL, API_KEY_FILE, CA_FILE, CONNECT_TIMEOUT, READ_TIMEOUT)
 TIMEOUT = Option(("--timeout",), "time for the whole command, such as 90s, 10m or 1h30m", "DURATION")
-JSON = Option(("--json",), "print one JSON document")
+JSON = Option(("--json",), "print one JSON document; for programs, since it has any id as it is")
+DRY_RUN = Option(("-n", "--dry-run"), "show what would be done, and do nothing")
 QUIET = Option(("-q", "--quiet"), "print ids only, and talk only about failures")
 HELP = Option(("-h", "--help"), "show this help")
 COMMON = (*CONNECTION, TIMEOUT, JSON, QUIET, HELP)
 """Known to every command that talks to a router, and allowed before its name."""
+
+
+def tell_timeout(default: str) -> tuple[Option, ...]:
+    """The common options, with what holds for this command where no --timeout is given."""
+    timeout = Option(TIMEOUT.flags, f"{TIMEOUT.help} (default {default})", TIMEOUT.value)
+    return tuple(timeout if option is TIMEOUT else option for option in COMMON)
 
 
 def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -73,7 +92,13 @@ def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
     # argparse forgets the mark "--" between its two passes, so what follows it is taken aside here.
     end = words.index("--") if "--" in words else len(words)
     args = parser.parse_intermixed_args(words[:end])
-    args.words += words[end + 1 :]
+    if spec.takes_command:
+        args.command = words[end + 1 :]
+    else:
+        args.words += words[end + 1 :]
+    if "" in args.words:
+        # What a shell makes of "$NAME" where that is not set.
+        raise BadArgumentError(f"{command.name}: {spec.words} is empty.", f"'corral help {command.name}' shows how.")
     return args
 
 
@@ -83,9 +108,10 @@ def build_parser(command: Command, spec: Spec) -> ArgumentParser:
 
     class Parser(ArgumentParser):
         def error(self, message: str) -> None:  # type: ignore[override]
-            raise BadArgumentError(
-                f"{command.name}: {escape_controls(shorten(message, 300))}", f"'corral help {command.name}' shows how."
-            )
+            hint = f"'corral help {command.name}' shows how."
+            if spec.words == "NAME" and ("unrecognized arguments: -" in message or "ignored explicit" in message):
+                hint += f" A name that begins with - goes after the mark --, as in: corral {command.name} -- -name"
+            raise BadArgumentError(f"{command.name}: {escape_controls(shorten(message, 300))}", hint)
 
     names = f" (also: {', '.join(command.aliases)})" if command.aliases else ""
     parser = Parser(
@@ -106,7 +132,14 @@ def build_parser(command: Command, spec: Spec) -> ArgumentParser:
 
 
 _HELP_COLUMNS = 100
-_WORDS_HELP = {"NAME": "id or alias of a model"}
+_WORDS_HELP = {
+    "NAME": "id or alias of a model",
+    "SET": "name of a set",
+    "HOLD": "id of a hold, or of a held model",
+    "LEASE": "id of a lease, such as r3; all where none is given",
+    "PID": "number of a process; all where none is given",
+    "SIZE": "such as 12GiB, 500MiB or 8G",
+}
 
 
 def _add(parser: ArgumentParser, option: Option) -> None:
@@ -115,17 +148,29 @@ def _add(parser: ArgumentParser, option: Option) -> None:
     if not option.value:
         parser.add_argument(*option.flags, action="store_true", dest=dest, help=option.help)
         return
-    read = {"DURATION": lambda text: parse_duration(text, flag), "N": lambda text: _read_count(text, flag)}
+    read_duration = partial(parse_duration, may_be_zero=option.may_be_zero)
+    readers: dict[str, Callable[[str, str], object]] = {
+        "DURATION": read_duration,
+        "N": _read_count,
+        "SIZE": parse_size,
+    }
+    read = readers.get(option.value, _read_text)
     parser.add_argument(
         *option.flags,
         action="append" if option.many else "store",
         dest=dest,
         metavar=option.value,
-        type=read.get(option.value, str),
+        type=lambda text: read(text, flag),
         choices=option.choices or None,
         default=[] if option.many else option.default,
         help=option.help,
     )
+
+
+def _read_text(text: str, flag: str) -> str:
+    if not text:
+        raise BadArgumentError(f"{flag} is empty.", "Give it a value, or leave the option out.")
+    return text
 
 
 def _read_count(text: str, flag: str) -> int:

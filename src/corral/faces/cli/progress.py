@@ -19,6 +19,7 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._load = ""
+        self._told: set[str] = set()
 
     def __call__(self, fact: object) -> None:
         """Tell the person who waits."""
@@ -30,6 +31,15 @@ class Progress:
             self._console.status(f"{show_name(fact.model, 40)}: {self._load}")
         elif isinstance(fact, Waiting):
             self._console.status(self._describe(fact))
+            if not self._console.is_live:
+                self._tell_lasting(fact)
+
+    def _tell_lasting(self, fact: Waiting) -> None:
+        """Where no status line is seen, as in a log: once for each model that is let finish something."""
+        for model, reason in fact.models:
+            if model in fact.lasting and model not in self._told:
+                self._told.add(model)
+                self._console.say(f"Waiting for {show_name(model)}: {reason}")
 
     def _describe(self, fact: Waiting) -> str:
         shown = [f"{show_name(model, 40)} ({self._load or reason})" for model, reason in fact.models[:_NAMED]]

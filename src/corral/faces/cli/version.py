@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 def show_version(words: Sequence[str]) -> int:
     """Print the version, as a document with ``--json``; returns the exit code."""
     console = Console()
-    as_json = f'{{"schema_version": 1, "version": "{__version__}"}}'
+    as_json = f'{{"schema_version": 1, "ok": true, "exit_code": 0, "version": "{__version__}"}}'
     console.line(as_json if "--json" in words else f"corral {__version__}")
     return console.finish(0)

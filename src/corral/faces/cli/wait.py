@@ -5,13 +5,14 @@ from __future__ import annotations
 from json import dumps
 
 from corral.faces.cli.columns import format_rows
+from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import code_of_wait
-from corral.faces.cli.options import COMMON, Option, Spec
+from corral.faces.cli.options import Option, Spec, tell_timeout
 from corral.faces.cli.progress import Progress
 from corral.faces.cli.session import open_router
 from corral.faces.cli.words import NEXT_STEPS, count, describe_error
 from corral.ops import STATES, WaitFor
-from corral.wire import BadArgumentError, escape_controls, show_name
+from corral.wire import BadArgumentError, escape_controls, quote_name, show_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 SPEC = Spec(
     "NAME... --for STATE [options]",
-    (Option(("--for",), f"what to wait for: {', '.join(STATES)}", "STATE", choices=STATES), *COMMON),
+    (Option(("--for",), f"what to wait for: {', '.join(STATES)}", "STATE", choices=STATES), *tell_timeout("10m")),
     "NAME",
-    "Waits up to 10 minutes unless --timeout says otherwise. Exit 1 when the time was up.",
+    "Exit 1 when the time was up.",
+    lists=("reached", "missing"),
 )
 
 
@@ -37,7 +39,7 @@ def run(args: Namespace, console: Console) -> int:
     verb = WaitFor(args.words, state, timeout_s=args.timeout)
     with open_router(args) as router:
         report: WaitReport = router.run(verb, Progress(console))
-        code = code_of_wait(report)
+        code = console.settle(code_of_wait(report))
         if args.json:
             console.line(dumps(_describe(report, router.url, code)))
         else:
@@ -49,7 +51,7 @@ def run(args: Namespace, console: Console) -> int:
 def _print_rows(report: WaitReport, console: Console) -> None:
     if console.quiet:
         for model in report.reached:
-            console.line(escape_controls(model))
+            console.line(quote_name(model))
         return
     rows = [(show_name(model), report.state) for model in report.reached]
     rows += [(show_name(model), f"still {_show_status(status)}") for model, status in report.missing]
@@ -73,11 +75,7 @@ def _conclude(report: WaitReport, console: Console) -> None:
 
 
 def _describe(report: WaitReport, url: str, code: int) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "schema_version": 1,
-        "url": url,
-        "ok": report.ok,
-        "exit_code": code,
+    document = begin_document(code, url) | {
         "interrupted": report.interrupted,
         "seconds": round(report.seconds, 3),
         "state": report.state,
