@@ -9,7 +9,7 @@ endif
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-eras check fix bench lock clean environment
+.PHONY: help demo test test-eras check fix bench soak lock clean environment
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -39,6 +39,9 @@ fix: environment ## Repair what the linter and the formatter can
 
 bench: environment ## Measure against the shell recipe; writes docs/benchmarks.md
 	@CORRAL_LLAMA_SERVER="$$($(PYTHON) scripts/llama_server.py)" $(RUN) scripts/bench.py $(ARGS)
+
+soak: environment ## Keep the gateway busy for 10 minutes; see that it holds no more than before
+	@$(RUN) scripts/soak.py $(ARGS)
 
 lock: ## Choose and pin anew what requirements/dev.in names
 	@$(PYTHON) -m venv .venvs/lock
