@@ -446,3 +446,40 @@ def test_no_answer_is_left_to_be_closed_by_chance() -> None:
         left = [found for found in gc.get_objects() if isinstance(found, HTTPResponse) and not found.closed]
 
     assert left == []
+
+
+def test_no_connection_is_left_over_tls(use: Use, tmp_path: Path) -> None:
+    """A client that is closed holds no connection, even to a server that never says goodbye."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    accepted: list[socket.socket] = []
+    body = b'{"data": []}'
+    answer = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def serve() -> None:
+        connection = context.wrap_socket(server.accept()[0], server_side=True)
+        accepted.append(connection)
+        connection.recv(65536)
+        connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        thread = threading.Thread(target=serve)
+        thread.start()
+        listing = use(f"https://localhost:{port}", lambda r: r.list_models(), ca_file=str(ca_file), timeouts=QUICK)
+        left = [found for found in gc.get_objects() if isinstance(found, socket.socket) and _is_open_to(found, port)]
+        thread.join()
+    for connection in accepted:
+        connection.close()
+
+    assert listing.models == () and left == []
+
+
+def _is_open_to(found: socket.socket, port: int) -> bool:
+    try:
+        return found.fileno() >= 0 and found.getpeername()[1] == port
+    except (OSError, IndexError):
+        return False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 try:
     import aiohttp
@@ -56,6 +58,9 @@ from corral.wire import (
     list_models,
 )
 
+_LAST_ROUNDS_S = 1.0
+"""A cut connection is closed by callbacks of the loop's next rounds; this long is far more than they take."""
+
 
 class AsyncRouter:
     """A llama-server in router mode, at one address; see ``Router`` for parameters, promises and errors.
@@ -91,6 +96,7 @@ class AsyncRouter:
         self._proxy = read_proxy(self._target)
         self._guard = KeyGuard(check_key(api_key), key_elsewhere)
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     @property
     def target(self) -> Target:
@@ -262,9 +268,19 @@ class AsyncRouter:
         """Close the connections; using the router again opens new ones."""
         if self._session is not None:
             await self._session.close()
-            # The transports are closed by callbacks of the loop's next round.
-            await asyncio.sleep(0)
+            await self._close_sockets()
         self._session = None
+
+    async def _close_sockets(self) -> None:
+        """See every connection's end: over TLS a transport waits for the other side's goodbye, which may never come."""
+        for left in self._sockets:
+            # Closed meanwhile, or never connected.
+            with contextlib.suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_ROUNDS_S):
+                while any(left.fileno() >= 0 for left in self._sockets):
+                    await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -304,9 +320,14 @@ class AsyncRouter:
                 connector = aiohttp.UnixConnector(self._target.socket_path, force_close=True)
             else:
                 # Every call gets a fresh connection: llama-server drops idle ones, and a POST must not meet that.
-                connector = aiohttp.TCPConnector(limit=0, force_close=True)
+                connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=self._make_socket)
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False)
         return self._session
+
+    def _make_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        made = socket.socket(*address[:3])
+        self._sockets.add(made)
+        return made
 
     async def _exchange(self, call: Call, key: str | None, limits: Timeouts, until: float | None = None) -> Reply:
         timeout = aiohttp.ClientTimeout(total=limits.total_s, sock_connect=limits.connect_s, sock_read=limits.read_s)
