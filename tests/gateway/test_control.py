@@ -9,7 +9,7 @@ from corral.gateway.rules import Rules
 from corral.ops.admission import Limits
 from corral.sim.config import ModelSpec
 from corral.sim.control import simulate
-from tests.gateway.house import housed, run
+from tests.gateway.house import TOKEN, housed, run
 
 PAIR = (ModelSpec("alpha", aliases=("al",), tags=("big",), status="loaded"), ModelSpec("beta"))
 
@@ -75,6 +75,50 @@ def test_hold_and_release(tmp_path: Path) -> None:
                 assert (await house.chat("beta")).status == 200
                 (first, *_, last) = (await house.own("GET", "log"))["entries"]
                 assert (first["command"], last["command"]) == ("hold", "release")
+
+    run(work())
+
+
+def test_holds_show_in_every_answer(tmp_path: Path) -> None:
+    """While anything is held every answer names the holds, and a report says which model is held by which."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+
+                async def ask_all() -> list[str | None]:
+                    replies = [
+                        await house.chat("alpha", stream=True),
+                        await house.chat("beta"),
+                        await house.ask("GET", "/v1/models"),
+                        await house.ask("GET", "/nowhere"),
+                        await house.ask("GET", "/corral/v1/health"),
+                        await house.ask("GET", "/corral/v1/nowhere"),
+                        await house.ask("GET", "/corral/v1/pins", Corral_Token=TOKEN),
+                        await house.ask("POST", "/models/unload-all", {"except": ["alpha"]}),
+                        await house.ask("POST", "/models/unload-all", b"["),
+                    ]
+                    assert [200, 404, 200, 404, 200, 200, 400] == [reply.status for reply in replies[2:]]
+                    return [reply.headers.get("corral-holds") for reply in replies]
+
+                first = (await house.own("POST", "hold", {"models": "beta", "duration_s": 600, "reason": "a game"}))[
+                    "hold"
+                ]
+                assert set(await ask_all()) == {first["id"]}
+                second = (await house.own("POST", "hold", {"models": "alpha", "duration_s": 900}))["hold"]
+                named = f"{first['id']}, {second['id']}"
+                report = await house.ask("POST", "/models/unload-all")
+                assert named == report.headers["corral-holds"]
+                assert [held["id"] for held in report.json["holds"]] == [first["id"], second["id"]]
+                assert report.json["holds"][0]["reason"] == "a game"
+                (model,) = report.json["models"]
+                assert (model["id"], model["held"], model["hold"]) == ("alpha", True, second["id"])
+
+                await house.own("POST", "release", {"all": True})
+                assert set(await ask_all()) == {None}
+                report = await house.ask("POST", "/models/unload-all")
+                assert report.json["holds"] == []
+                assert {(model["held"], model["hold"]) for model in report.json["models"]} == {(False, None)}
 
     run(work())
 

@@ -148,6 +148,10 @@ class Parking:
     def stop(self) -> None:
         """Nobody is answered."""
 
+    def list_holds(self) -> tuple[str, ...]:
+        """Nothing is held."""
+        return ()
+
 
 def test_parked_client_may_leave() -> None:
     """A parked request whose client leaves gives up its place at once, and the router never hears of it."""

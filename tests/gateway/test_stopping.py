@@ -148,6 +148,10 @@ class Parking:
         for over in self._stopped:
             over.set()  # type: ignore[attr-defined]  # an Event
 
+    def list_holds(self) -> tuple[str, ...]:
+        """Nothing is held."""
+        return ()
+
 
 def test_parked_requests_are_answered() -> None:
     """Who is parked when the gateway stops is told so, and is no answer that was cut."""

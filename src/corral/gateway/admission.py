@@ -52,6 +52,10 @@ class Admission(Protocol):
         """The gateway stops: answer who is parked, and let nobody in any more."""
         ...
 
+    def list_holds(self) -> tuple[str, ...]:
+        """The ids of the holds in force."""
+        ...
+
 
 class OpenGate:
     """Lets everything through: no drains, no holds, no aliases known."""
@@ -73,3 +77,7 @@ class OpenGate:
 
     def stop(self) -> None:
         """Nobody is parked."""
+
+    def list_holds(self) -> tuple[str, ...]:
+        """There are none."""
+        return ()

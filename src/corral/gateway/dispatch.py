@@ -10,7 +10,7 @@ from corral.gateway.admission import Refusal
 from corral.gateway.bodies import Bodies, BodyError
 from corral.gateway.lane import Lane
 from corral.gateway.proxy import Proxy
-from corral.gateway.replies import answer, refuse, reject
+from corral.gateway.replies import HOLDS_HEADER, answer, name_holds, refuse, reject
 
 _API = "/corral/"
 _READY_S = 2.0
@@ -26,8 +26,8 @@ class Dispatch:
         self.is_stopping = False
         self._bodies = bodies
         self._prefixes = [(proxy.prefix, proxy) for proxy in self.proxies]
-        self._own = {(route.method, lane.mount.base + route.path) for lane in lanes for route in lane.routes}
-        self._apis = tuple(lane.mount.base + _API for lane in lanes)
+        self._own = {(route.method, lane.mount.base + route.path): lane for lane in lanes for route in lane.routes}
+        self._apis = [(lane.mount.base + _API, lane) for lane in lanes]
         self._lanes = lanes
 
     def build_app(self) -> web.Application:
@@ -46,15 +46,16 @@ class Dispatch:
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             path = request.raw_path.partition("?")[0]
-            if path.startswith(self._apis) or (request.method, path) in self._own:
-                return await _answer_own(answer_itself, request)
+            lane = self._own.get((request.method, path)) or self._find_api(path)
+            if lane is not None:
+                return _tell_holds(await _answer_own(answer_itself, request), lane)
             if "Expect" in request.headers:
                 refusal = await self._answer_expectation(request)
                 if refusal is not None:
                     return refusal
             for prefix, proxy in self._prefixes:
                 if not prefix or path == prefix or path.startswith(f"{prefix}/"):
-                    return await proxy.handle(request)
+                    return _tell_holds(await proxy.handle(request), proxy.lane)
             return reject(404, "No router is behind this path.", "no_router", "not_found_error")
 
         return handle
@@ -64,6 +65,10 @@ class Dispatch:
         self.is_stopping = True
         for proxy in self.proxies:
             proxy.is_stopping = True
+
+    def _find_api(self, path: str) -> Lane | None:
+        """The lane whose API a path is in."""
+        return next((lane for base, lane in self._apis if path.startswith(base)), None)
 
     async def _answer_expectation(self, request: web.BaseRequest) -> web.StreamResponse | None:
         """Ask for the body only if it will be read."""
@@ -92,6 +97,13 @@ class Dispatch:
             return answer({"status": "ok"})
 
         return answer_ready
+
+
+def _tell_holds(response: web.StreamResponse, lane: Lane) -> web.StreamResponse:
+    """What was passed on, or is a stream, has its head behind it."""
+    if isinstance(response, web.Response) and not response.prepared and (holds := lane.gate.list_holds()):
+        response.headers[HOLDS_HEADER] = name_holds(holds)
+    return response
 
 
 async def _answer_own(answer_itself: Handler, request: web.BaseRequest) -> web.StreamResponse:

@@ -68,7 +68,6 @@ def describe_model(control: Control, model: Model, measured: Measurement | None 
     """One model: what the router says, what the gateway knows exactly, what is promised."""
     now, door = monotonic(), control.gate.door
     line = door.find_line(model.id)
-    held = door.find_hold(model.id, now)
     drain = control.operator.drains.find(model.id)
     in_flight = door.count_in_flight(model.id)
     document: Document = {
@@ -83,8 +82,7 @@ def describe_model(control: Control, model: Model, measured: Measurement | None 
         "parked": 0 if line is None else len(line.parked),
         "idle_s": _tell_idle(model, line, in_flight, now),
         "pinned": model.id in door.pinned,
-        "held": held is not None,
-        "hold": None if held is None else held.hold.id,
+        **tell_hold(control, model.id),
         "draining": None
         if drain is None
         else {"by": drain.order.owner.label, "in_s": _round(max(0.0, drain.closure.ends_at - now))},
@@ -216,8 +214,15 @@ def describe_report(control: Control, outcomes: Sequence[Outcome], seconds: floa
         "ok": all(item.outcome in _GOOD for item in outcomes),
         "seconds": _round(seconds),
         "freed_bytes": sum(freed) if freed else None,
-        "models": [describe_outcome(item) for item in outcomes],
+        "models": [describe_outcome(item) | tell_hold(control, item.model) for item in outcomes],
+        "holds": [describe_hold(held) for held in control.promises.holds],
     }
+
+
+def tell_hold(control: Control, model: str) -> Document:
+    """Whether a model is held now, and by which hold; of several the one that lasts longest."""
+    held = control.gate.door.find_hold(model, monotonic())
+    return {"held": held is not None, "hold": None if held is None else held.hold.id}
 
 
 def describe_outcome(item: Outcome) -> Document:

@@ -184,6 +184,11 @@ class Gate:
         """These holds and pins are in force now."""
         self._do(self.door.promise(holds, pinned, self._clock()))
 
+    def list_holds(self) -> tuple[str, ...]:
+        """The ids of the holds in force."""
+        holds = self.door.holds
+        return tuple(held.hold.id for held in holds if held.ends_at > self._clock()) if holds else ()
+
     def close(self, model: str, closure: Closure) -> None:
         """A drain begins."""
         self._do(self.door.close(model, closure, self._clock()))

@@ -59,8 +59,11 @@ HOLD: Schema = an_object(
     },
     *("id", "models", "user", "host", "reason", "left_s", "ends"),
 )
-_OUTCOME: Schema = an_object({"id": TEXT, "outcome": TEXT, "ok": FLAG, "detail": TEXT}, "id", "outcome", "ok", "detail")
-REPORT: Schema = an_answer(ok=FLAG, seconds=TIME, freed_bytes={}, models=a_list(_OUTCOME))
+_OUTCOME: Schema = an_object(
+    {"id": TEXT, "outcome": TEXT, "ok": FLAG, "detail": TEXT, "held": FLAG, "hold": {}},
+    *("id", "outcome", "ok", "detail", "held", "hold"),
+)
+REPORT: Schema = an_answer(ok=FLAG, seconds=TIME, freed_bytes={}, models=a_list(_OUTCOME), holds=a_list(HOLD))
 _REQUEST: Schema = an_object({"client": TEXT, "user_agent": TEXT, "task": TEXT, "since_s": TIME}, "client", "since_s")
 _MODEL: Schema = an_object(
     {

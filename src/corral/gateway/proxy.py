@@ -18,8 +18,8 @@ from corral.gateway.headers import build_request
 from corral.gateway.lane import Lane, visit_ids
 from corral.gateway.logs import log
 from corral.gateway.relay import GATEWAY_LINE, Outlet, break_off, relay
+from corral.gateway.replies import HOLDS_HEADER, name_holds, refuse
 from corral.gateway.replies import answer as reply_with
-from corral.gateway.replies import refuse
 from corral.gateway.security import check_change, read_peer
 from corral.gateway.upstream import Answer, BrokenAnswerError, UpstreamError
 from corral.gateway.visits import Visit
@@ -43,6 +43,11 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[web.StreamResponse]] = set()
         self.is_stopping = False
+
+    @property
+    def lane(self) -> Lane:
+        """The router."""
+        return self._lane
 
     @property
     def prefix(self) -> str:
@@ -195,6 +200,8 @@ class Proxy:
         try:
             self._lane.visits.first_byte(visit, self._loop.time())
             added = [GATEWAY_LINE] if visit.route.kind == LIST and visit.path.endswith("/models") else []
+            if holds := self._lane.gate.list_holds():
+                added.append(f"{HOLDS_HEADER}: {name_holds(holds)}".encode("ascii"))
             # Behind an offer to speak something else, bytes of the next request may be lost in the parser.
             keeps = request.keep_alive and not self.is_stopping and "Upgrade" not in request.headers
             outlet = Outlet(request, self._lane.settings.limits.send_s, goes_on=goes_on)

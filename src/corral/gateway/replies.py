@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import ceil
 
 from aiohttp import web
@@ -13,6 +14,15 @@ from corral.gateway.admission import Refusal
 SERVER = f"corral/{__version__}"
 GATEWAY_HEADER = "Corral-Gateway"
 """On every answer of the gateway's own and on lists of models: by it a client knows that this is a gateway."""
+
+HOLDS_HEADER = "Corral-Holds"
+"""On every answer while something is held: the ids of the holds in force."""
+_MOST_HOLDS = 20
+
+
+def name_holds(ids: Sequence[str]) -> str:
+    """The header's value; where there are very many, the first of them and three dots."""
+    return ", ".join((*ids[:_MOST_HOLDS], *(["..."] if len(ids) > _MOST_HOLDS else [])))
 
 
 def refuse(refusal: Refusal) -> web.Response:
