@@ -252,6 +252,15 @@ def test_bad_durations_are_refused(text: str) -> None:
     assert caught.value.message.isprintable()
 
 
+def test_too_long_is_told_from_nothing() -> None:
+    """A duration that is too long is told the longest one, which is taken; none at all is called that."""
+    with pytest.raises(BadArgumentError, match="is too long") as caught:
+        parse_duration("9999d", "--for")
+    assert "366d" in caught.value.hint and parse_duration("366d", "--for") == 366 * 86400
+    with pytest.raises(BadArgumentError, match="is no time at all"):
+        parse_duration("0s", "--for")
+
+
 SIZES = {
     "12GiB": 12 << 30,
     "500MiB": 500 << 20,

@@ -171,11 +171,10 @@ def parse_duration(text: str, origin: str, *, may_be_zero: bool = False) -> floa
         if not _is_number(digits) or unit not in _UNITS:
             raise bad
         seconds += float(digits) * _UNITS[unit]
-    if not (seconds or may_be_zero) or seconds > _MAX_DURATION_S:
-        raise BadArgumentError(
-            f"{origin}: {escape_controls(text)} is not longer than nothing and shorter than a year.",
-            "Write it as 90s, 10m or 1h30m.",
-        )
+    if seconds > _MAX_DURATION_S:
+        raise BadArgumentError(f"{origin}: {escape_controls(text)} is too long.", "The longest is 366d.")
+    if not (seconds or may_be_zero):
+        raise BadArgumentError(f"{origin}: {escape_controls(text)} is no time at all.", "Write it as 90s, 10m or 1h30m.")
     return seconds
 
 

@@ -114,6 +114,15 @@ def test_unload(sim: Simulation, cli: Cli) -> None:
     assert "unloaded" in cli("log", "-n", "1").out
 
 
+def test_keep(sim: Simulation, cli: Cli) -> None:
+    """keep at a gateway keeps nothing, and says that the gateway does it itself where its configuration says so."""
+    for words in ((), ("--dry-run",)):
+        refused = cli("keep", "--idle", "30m", *words)
+
+        assert refused.code == 6
+        assert "is a gateway" in refused.err and "idle_match, idle_never" in refused.err
+
+
 def test_unload_of_a_busy_model(sim: Simulation, cli: Cli) -> None:
     """A model that is still busy when the grace is over stays, with exit 6."""
     with sim.busy("alpha"):

@@ -156,11 +156,12 @@ def test_pinned_models_stay(spawn: Spawn, finish: Finish, cli: Cli, sim: Simulat
     [
         (["--", "no-such-program"], 127, "There is no program no-such-program."),
         (["--", "./no/such"], 127, "There is no program ./no/such."),
-        (["--", ""], 127, "There is no program"),
         (["--", "/"], 126, "no program that may be run"),
         (["--", "/etc/passwd"], 126, "no program that may be run"),
         ([], 125, "no command was given"),
         (["--"], 125, "no command was given"),
+        (["--", ""], 125, "the command is empty"),
+        (["--for", "999d", "--", "true"], 125, "--for: 999d is too long"),
         (["a", "true"], 125, "no command was given"),
         (["a", "--all", "--", "true"], 125, "do not go together"),
         (["--free", "lots", "--", "true"], 125, "--free"),

@@ -70,15 +70,22 @@ def keep(limits: IdleLimits, args: Namespace, router: Router, console: Console) 
     code = DONE
     if report.ended == BLIND:
         code = STILL_BUSY
-        explain_blindness(report.reason, args, console)
+        explain_blindness(report.reason, router, console)
     elif report.ended == WAS_INTERRUPTED:
         code = INTERRUPTED
     talk.end(report, console.settle(code))
     return code
 
 
-def explain_blindness(reason: str, args: Namespace, console: Console) -> None:
+def explain_blindness(reason: str, router: Router, console: Console) -> None:
     """Why nothing is kept here: it would cut answers."""
+    if router.gateway is not None:
+        console.warn(f"corral: {router.url} is a gateway: the router's processes are not to be seen there.")
+        console.warn(
+            "The gateway itself unloads what is idle: set idle in the table [serve] of its configuration (and "
+            "idle_match, idle_never).\nOr give keep the router's own address."
+        )
+        return
     console.warn(f"corral: Requests in flight cannot be seen: {escape_controls(reason)}.")
     console.warn("A model would be unloaded in the middle of an answer: run this on the router's own machine.")
 

@@ -45,7 +45,7 @@ def show_plan(limits: IdleLimits, args: Namespace, router: Router, console: Cons
     if reason:
         from corral.faces.cli.keep import explain_blindness
 
-        explain_blindness(reason, args, console)
+        explain_blindness(reason, router, console)
         return code
     if not args.json:
         _print(verdicts, console)

@@ -59,6 +59,9 @@ def run(args: Namespace, console: Console) -> int:
         raise BadArgumentError(
             "run: no command was given.", "It follows the mark --, as in: corral run --all -- sleep 60"
         )
+    if not args.command[0]:
+        # What a shell makes of "$PROGRAM" where that is not set.
+        raise BadArgumentError("run: the command is empty.", "After the mark -- comes the program's name.")
     # Before any model is touched.
     path = check_command(args.command, environ.get("PATH"))
     with open_router(args, sees_machine=True) as router:
