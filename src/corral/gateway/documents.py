@@ -14,9 +14,10 @@ from corral.gateway.visits import Visit
 from corral.ops import Outcome
 from corral.ops import outcome as words
 from corral.ops.admission import Held
+from corral.ops.documents import describe_device, describe_memory
 from corral.ops.line import Line
-from corral.ops.measurement import Child, Device, Measurement
-from corral.ops.promises import LogEntry, Pin, SavedSet
+from corral.ops.measurement import Child, Measurement
+from corral.ops.promises import Pin, SavedSet
 from corral.ops.room import find_idle_s
 from corral.wire import CorralError, Model, RefusedError
 
@@ -116,43 +117,13 @@ def describe_visit(visit: Visit, now: float) -> Document:
 
 def describe_child(model: Model | None, child: Child | None) -> Document:
     """What the machine shows of a model's process; all null when it is not seen."""
-    if child is None:
-        return dict.fromkeys(_CHILD) | {"hidden": False, "reasons": []}
-    uses = child.devices
     return {
-        "pid": child.process.pid,
-        "child_port": child.port,
-        "connections": child.in_flight,
-        "last_active_s": child.last_active_s,
-        "seen_idle_s": None if model is None else find_idle_s(model, child),
-        "memory_bytes": child.total_bytes,
-        "device_bytes": child.device_bytes,
-        "host_bytes": child.host_bytes,
-        "cache_bytes": child.cache_bytes,
-        "memory_by_device": None
-        if uses is None
-        else [{"id": use.device, "used_bytes": use.used_bytes} for use in uses],
-        "hidden": child.is_hidden,
-        "reasons": list(child.reasons),
-    }
-
-
-_CHILD = (
-    *("pid", "child_port", "connections", "last_active_s", "seen_idle_s", "memory_bytes"),
-    *("device_bytes", "host_bytes", "cache_bytes", "memory_by_device"),
-)
-
-
-def describe_device(device: Device) -> Document:
-    """One device with memory of its own."""
-    holders = None
-    if device.holders is not None:
-        holders = [
-            {"pid": one.process.pid, "name": one.process.name, "used_bytes": one.used_bytes, "model": one.model}
-            for one in device.holders
-        ]
-    names = ("id", "name", "total_bytes", "used_bytes", "free_bytes", "reason")
-    return {name: getattr(device, name) for name in names} | {"lent": device.is_lent, "holders": holders}
+        "pid": None if child is None else child.process.pid,
+        "child_port": None if child is None else child.port,
+        "connections": None if child is None else child.in_flight,
+        "last_active_s": None if child is None else child.last_active_s,
+        "seen_idle_s": None if child is None or model is None else find_idle_s(model, child),
+    } | describe_memory(child)
 
 
 def describe_hold(held: Held) -> Document:
@@ -188,22 +159,6 @@ def describe_set(saved: SavedSet) -> Document:
         "user": owner.user,
         "host": owner.host,
         "saved": _round(saved.saved_wall),
-    }
-
-
-def describe_entry(entry: LogEntry) -> Document:
-    """One thing that was done."""
-    return {
-        "id": entry.id,
-        "time": _round(entry.wall),
-        "user": entry.owner.user,
-        "host": entry.owner.host,
-        "command": entry.command,
-        "verb": entry.verb,
-        "name": entry.model,
-        "outcome": entry.outcome,
-        "freed_bytes": entry.freed_bytes,
-        "reason": entry.reason,
     }
 
 

@@ -15,6 +15,7 @@ from corral.gateway.documents import Document
 from corral.gateway.drains import Order
 from corral.ops import Selection, check_selection
 from corral.ops import outcome as words
+from corral.ops.documents import describe_entry
 from corral.ops.promises import Owner
 from corral.wire import BadArgumentError, UnreachableError
 
@@ -80,7 +81,7 @@ async def show_log(control: Control, fields: Fields, owner: Owner, request: web.
     entries, older = await control.promises.read_log(since, model, count)
     return documents.begin(control) | {
         "older": older,
-        "entries": [documents.describe_entry(entry) for entry in entries],
+        "entries": [describe_entry(entry) for entry in entries],
     }
 
 

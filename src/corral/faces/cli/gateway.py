@@ -310,8 +310,9 @@ def show_log(args: Namespace, gateway: Gateway, console: Console) -> int:
     """What the gateway's log tells."""
     from urllib.parse import urlencode
 
-    from corral.faces.cli.log import SHOWN, describe_entry, show_entry
+    from corral.faces.cli.log import SHOWN, show_entry
     from corral.faces.cli.tables import print_table
+    from corral.ops.documents import describe_entry
     from corral.ops.promises import LogEntry, Owner, RouterKey
 
     limit = args.count if args.count is not None else 100_000 if args.since is not None else SHOWN

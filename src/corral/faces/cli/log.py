@@ -18,7 +18,6 @@ from corral.wire import escape_controls, shorten, show_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any
 
     from corral.faces.cli.console import Console
     from corral.ops.promises import LogEntry
@@ -58,6 +57,8 @@ def run(args: Namespace, console: Console) -> int:
         limit=limit,
     )
     if args.json:
+        from corral.ops.documents import describe_entry
+
         rows = [describe_entry(entry) for entry in entries]
         console.line(dumps(begin_document(DONE, router.label) | {"older": older, "entries": rows}))
         return DONE
@@ -78,20 +79,3 @@ def show_entry(entry: LogEntry) -> tuple[str, ...]:
     reason = shorten(escape_controls(entry.reason), _LONGEST_REASON)
     label = escape_controls(entry.router.label)
     return tell_time(entry.wall), who, command, show_name(entry.model, 60), outcome, freed, label, reason
-
-
-def describe_entry(entry: LogEntry) -> dict[str, Any]:
-    """An entry for ``--json``."""
-    return {
-        "id": entry.id,
-        "time": round(entry.wall, 3),
-        "url": entry.router.label,
-        "user": entry.owner.user,
-        "host": entry.owner.host,
-        "command": entry.command,
-        "verb": entry.verb,
-        "name": entry.model,
-        "outcome": entry.outcome,
-        "freed_bytes": entry.freed_bytes,
-        "reason": entry.reason,
-    }

@@ -91,9 +91,11 @@ class Residents:
 
     def print_json(self, url: str, console: Console) -> None:
         """One document."""
+        from corral.ops.documents import describe_device
+
         found = self._measured
         extra = {
-            "devices": [describe_device(at, device) for at, device in enumerate(found.devices)],
+            "devices": [{"index": at} | describe_device(device) for at, device in enumerate(found.devices)],
             "host": None if found.host is None else _describe_host(found),
             "visible": not found.reason,
             "reason": found.reason,
@@ -147,57 +149,20 @@ def show_others(device: Device) -> str:
     return ", ".join([*named, f"{more} more"] if more else named)
 
 
-def describe_device(at: int, device: Device) -> dict[str, Any]:
-    """A device for ``--json``."""
-    holders = None
-    if device.holders is not None:
-        holders = [
-            {"pid": one.process.pid, "name": one.process.name, "used_bytes": one.used_bytes, "model": one.model}
-            for one in device.holders
-        ]
-    return {
-        "index": at,
-        "id": device.id,
-        "name": device.name,
-        "total_bytes": device.total_bytes,
-        "used_bytes": device.used_bytes,
-        "free_bytes": device.free_bytes,
-        "lent": device.is_lent,
-        "holders": holders,
-        "reason": device.reason,
-    }
-
-
 def describe_child(model: Model | None, child: Child | None) -> dict[str, Any]:
     """What the machine shows of a model's process, for ``--json``; all None when it is not seen."""
-    if child is None:
-        return dict.fromkeys(_CHILD) | {"hidden": False, "reasons": []}
-    uses = child.devices
+    from corral.ops.documents import describe_memory
+
     return {
-        "pid": child.process.pid,
-        "in_flight": child.in_flight,
-        "last_active_s": _round(child.last_active_s),
-        "idle_s": _round(None if model is None else find_idle_s(model, child)),
-        "memory_bytes": child.total_bytes,
-        "device_bytes": child.device_bytes,
-        "host_bytes": child.host_bytes,
-        "cache_bytes": child.cache_bytes,
-        "memory_by_device": None
-        if uses is None
-        else [{"id": use.device, "used_bytes": use.used_bytes} for use in uses],
-        "hidden": child.is_hidden,
-        "reasons": child.reasons,
-    }
+        "pid": None if child is None else child.process.pid,
+        "in_flight": None if child is None else child.in_flight,
+        "last_active_s": None if child is None else _round(child.last_active_s),
+        "idle_s": None if child is None or model is None else _round(find_idle_s(model, child)),
+    } | describe_memory(child)
 
 
 def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
-
-
-_CHILD = (
-    *("pid", "in_flight", "last_active_s", "idle_s", "memory_bytes"),
-    *("device_bytes", "host_bytes", "cache_bytes", "memory_by_device"),
-)
 
 
 def _describe_host(found: Measurement) -> dict[str, Any]:
