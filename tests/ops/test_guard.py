@@ -9,7 +9,7 @@ from corral.ops.guard import Guard
 from corral.ops.guard_facts import CameUp, NotMoved, RouterBack, RouterLost, WentAgain, WorkUnseen
 from corral.ops.promises import Hold, Moment, Owner, RouterKey
 from corral.wire import Model, RefusedError, UnknownModelError, UnreachableError
-from tests.ops.world import Machine, World, model
+from tests.ops.world import Machine, World, listing, model
 
 ALL = Selection((), True)
 
@@ -216,6 +216,38 @@ def test_first_look_that_fails_raises() -> None:
     """A hold on a router that is not there is an error."""
     with pytest.raises(UnreachableError):
         World(Guard(ALL)).fail_look(UnreachableError("gone"))
+
+
+def test_start_is_what_was_known() -> None:
+    """What comes up after the list by which a hold was begun, and before its first look, is seen off and counted."""
+    world = begin(
+        model("a", port=1),
+        model("b", port=2),
+        machine=Machine(),
+        known=listing(model("a", port=1), model("b", "unloaded", None)),
+    )
+    pass_time(world, 3, model("a", port=1), model("b", port=2))
+
+    assert world.sent == ["b"] and [fact.model for fact in said(world, CameUp)] == ["b"]  # type: ignore[attr-defined]
+
+
+def test_known_residents_that_are_to_go_are_no_loads() -> None:
+    """With ``takes_residents`` what was up when the hold was begun goes uncounted, and what was spared stays."""
+    known = (model("a", port=1), model("b", port=2))
+    world = begin(*known, machine=Machine(), takes_residents=True, spared=("b",), known=listing(*known))
+    pass_time(world, 3, *known)
+
+    assert world.sent == ["a"] and said(world, CameUp) == []
+
+
+def test_router_that_goes_before_the_first_look_is_outlived() -> None:
+    """A hold that was begun by a list goes on while its router is away."""
+    world = World(Guard(ALL, known=listing(model("a", "unloaded"))), Machine())
+    while not said(world, RouterLost):
+        world.fail_look(UnreachableError("gone"))
+    pass_time(world, 3, model("a", port=7))
+
+    assert world.sent == ["a"]
 
 
 def test_it_ends_when_its_time_is_up() -> None:

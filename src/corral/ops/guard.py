@@ -12,6 +12,7 @@ request would kill it while it loads. So the list is read once more between find
 
 from __future__ import annotations
 
+from corral.ops.coverage import Coverage
 from corral.ops.drain import GIVE_UP, GO, Drain
 from corral.ops.guard_facts import (
     EXPIRED,
@@ -48,7 +49,7 @@ from corral.ops.protocol import (
     WakeAt,
     arrange,
 )
-from corral.ops.selection import Selection, check_selection, select
+from corral.ops.selection import Selection, check_selection
 from corral.ops.unload_target import BACK, GONE, READY, SENT, VANISHED, WAITING, UnloadTarget
 from corral.wire import EVERY_MODEL, CorralError, Listing, Model, Record, unload_model
 
@@ -90,8 +91,10 @@ class Guard:
         spared: but not these ids.
         grace_s: how long requests in flight are waited for; None is as long as they take.
         force: then unload all the same, which cuts them; also where they can't be seen.
+        known: the list by which the start is judged, so that what comes up before the first look counts; None: the
+            first look is the start.
 
-    ``on`` raises what the first look raises; later failures are said, and outlived.
+    ``start`` and ``on`` raise what the start raises, UnknownModelError among it; later failures are said, and outlived.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class Guard:
         spared: Collection[str] = (),
         grace_s: float | None = None,
         force: bool = False,
+        known: Listing | None = None,
     ) -> None:
         check_selection(selection)
-        self._selection = selection
+        self._coverage = Coverage(selection)
         self._until = until
         self._takes_residents = takes_residents
         self._spared = frozenset(spared)
@@ -113,14 +117,10 @@ class Guard:
         self._pace = Pace()
         grace_s = grace_s if force and grace_s is not None else _FOREVER_S
         self._drain = Drain(grace_s, force=force, settle_s=SETTLE_S, needs_memory=False)
+        self._known = known
         self._listing: Listing | None = None
-        self._covered: frozenset[str] | None = None
-        """The ids behind the names; None when all are covered."""
-        self._excepted: frozenset[str] = frozenset()
         self._elders: tuple[Hold, ...] = ()
         """Older holds, which others see to."""
-        self._allowed: dict[str, int | None] = {}
-        """Those that were resident at the start, by the port of that child."""
         self._targets: dict[str, UnloadTarget] = {}
         self._came_at: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
@@ -144,7 +144,11 @@ class Guard:
     def start(self, now: float) -> list[Effect]:
         """Begin with a look."""
         self._started_at = now
-        return self._pace.next(now, _FOREVER_S)
+        said: list[Effect] = []
+        if self._known is not None:
+            said = self._begin(self._known)
+            self._listing = self._known
+        return [*said, *self._pace.next(now, _FOREVER_S)]
 
     def on(self, given: Input, now: float) -> list[Effect]:
         """Take one input and say what to do next."""
@@ -183,76 +187,60 @@ class Guard:
         if isinstance(given, Outranked):
             self._elders = given.holds
             return []
-        self._excepted |= frozenset(given.models)
+        self._coverage.let_out(given.models)
         return [Say(given)]
 
     def _take_listing(self, listing: Listing, now: float, *, is_continuous: bool) -> list[Effect]:
-        is_first = self._listing is None
         said: list[Effect] = [Say(RouterBack())] if self._is_lost else []
         self._is_lost = False
-        if is_first:
-            self._resolve(listing)
-            if listing.has_events is not False:
-                said.append(Listen())
+        before = self._listing
+        if before is None:
+            said += self._begin(listing)
         elif is_continuous:
-            self._note_departures(listing, now)
+            self._note_departures(before, listing, now)
         self._listing = listing
         for model in listing.models:
-            if self._is_covered(model.id) or model.id in self._targets:
-                said += self._see(model, now, is_first=is_first)
+            if self._coverage.covers(model.id) or model.id in self._targets:
+                said += self._see(model, now, has_come=before is not None and _has_come(model, before))
         known = {model.id for model in listing.models}
         for model_id in [model_id for model_id in self._targets if model_id not in known]:
             self._targets[model_id].see(None, self._pace.asked_at, now)
             said += self._settle(model_id, now)
         return said
 
-    def _resolve(self, listing: Listing) -> None:
-        """Names are looked up once: a model that vanishes later is still meant, and one unknown now is an error."""
-        chosen = frozenset(model.id for model in select(listing, self._selection))
-        if self._selection.names or self._selection.tags or self._selection.patterns:
-            self._covered = chosen
-        elif self._selection.excepted:
-            everything = select(listing, Selection((), True))
-            self._excepted |= frozenset(model.id for model in everything) - chosen
-
-    def _is_covered(self, model_id: str) -> bool:
-        return model_id not in self._excepted and (self._covered is None or model_id in self._covered)
+    def _begin(self, listing: Listing) -> list[Effect]:
+        """Learn what is meant, and what may stay."""
+        self._coverage.resolve(listing)
+        for model in listing.models:
+            is_met = self._takes_residents and model.id not in self._spared
+            if model.is_resident and self._coverage.covers(model.id) and not is_met:
+                self._coverage.allow(model)
+        return [Listen()] if listing.has_events is not False else []
 
     def _forget_let_out(self) -> None:
         """What is not covered any more is nobody's business; one that was asked to go is watched until it has gone."""
         for model_id, target in [*self._targets.items()]:
-            if target.phase != SENT and not self._is_covered(model_id):
+            if target.phase != SENT and not self._coverage.covers(model_id):
                 del self._targets[model_id]
                 del self._came_at[model_id]
 
-    def _see(self, model: Model, now: float, *, is_first: bool) -> list[Effect]:
+    def _see(self, model: Model, now: float, *, has_come: bool) -> list[Effect]:
         target = self._targets.get(model.id)
         if target is not None:
             target.see(model, self._pace.asked_at, now)
             return self._settle(model.id, now)
         if not model.is_resident:
-            self._allowed.pop(model.id, None)
+            self._coverage.forbid(model.id)
             self._refused.pop(model.id, None)
             return []
-        if is_first and (not self._takes_residents or model.id in self._spared):
-            self._allowed[model.id] = model.port
-        if self._is_allowed(model):
+        if self._coverage.allows(model):
             return []
-        self._allowed.pop(model.id, None)
+        self._coverage.forbid(model.id)
         refusal = self._refused.get(model.id)
         if refusal is None or refusal.port != model.port:
             self._refused.pop(model.id, None)
-            return self._meet(model, now, is_load=not is_first)
+            return self._meet(model, now, is_load=has_come)
         return [] if now < refusal.retry_at else self._meet(model, now, is_load=False)
-
-    def _is_allowed(self, model: Model) -> bool:
-        """Still the child that was there at the start; one that was loading then has its port by now."""
-        if model.id not in self._allowed:
-            return False
-        port = self._allowed[model.id]
-        if port is None:
-            self._allowed[model.id] = model.port
-        return port is None or model.port is None or port == model.port
 
     def _meet(self, model: Model, now: float, *, is_load: bool) -> list[Effect]:
         """A covered model is up that should not be."""
@@ -285,7 +273,7 @@ class Guard:
             return self._refuse(Refusal(now + REFUSED_S, None if model is None else model.port, target.error), model_id)
         self._refused.pop(model_id, None)
         said: list[Effect] = [Say(WentAgain(model_id, max(0.0, (target.gone_at or now) - came_at), target.cut))]
-        if target.phase == BACK and model is not None and self._is_covered(model_id):
+        if target.phase == BACK and model is not None and self._coverage.covers(model_id):
             said += self._meet(model, now, is_load=True)
         return said
 
@@ -296,11 +284,10 @@ class Guard:
         is_news = before is None or str(before.error) != str(refusal.error)
         return [Say(NotMoved(model_id, refusal.error))] if is_news else []
 
-    def _note_departures(self, listing: Listing, now: float) -> None:
+    def _note_departures(self, before: Listing, listing: Listing, now: float) -> None:
         """Remember who was resident and is no longer, other than by this hold."""
-        before = self._listing.models if self._listing is not None else ()
         resident = {model.id for model in listing.models if model.is_resident}
-        for model in before:
+        for model in before.models:
             if model.is_resident and model.id not in resident and model.id not in self._targets:
                 self._left_at[model.id] = now
 
@@ -384,9 +371,7 @@ class Guard:
     def _is_confirmed(self, model_id: str) -> bool:
         """Whether the list was read since the model was found idle, if it was."""
         since = self._idle_since.get(model_id)
-        if since is None:
-            return True
-        return not self._pace.is_looking and self._pace.error is None and self._pace.asked_at >= since
+        return since is None or self._pace.has_seen_since(since)
 
     def _describe(self, now: float) -> Waiting:
         """Who is up that is to go, and why it has not gone yet."""
@@ -406,5 +391,11 @@ class Guard:
 
     def _finish(self, reason: str, now: float) -> list[Effect]:
         models = self._listing.models if self._listing is not None else ()
-        resident = tuple(model.id for model in models if model.is_resident and self._is_covered(model.id))
+        resident = tuple(model.id for model in models if model.is_resident and self._coverage.covers(model.id))
         return [Done(GuardReport(reason, now - self._started_at, tuple(sorted(self._loads.items())), resident))]
+
+
+def _has_come(model: Model, before: Listing) -> bool:
+    """Whether this is another child than the one in the list before, or there was none."""
+    old = before.find(model.id)
+    return old is None or not old.is_resident or (None not in (old.port, model.port) and old.port != model.port)

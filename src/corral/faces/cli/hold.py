@@ -88,6 +88,7 @@ class _Scope:
     """What the hold is about, on the list as it is now."""
 
     def __init__(self, listing: Listing, selection: Selection, pinned: tuple[str, ...]) -> None:
+        self.listing = listing
         self.models: list[Model] = select(listing, selection)
         self.is_all = selection.all
         chosen = {model.id for model in self.models}
@@ -234,6 +235,7 @@ def _keep(
         spared=scope.spared,
         grace_s=_GRACE_S if args.grace is None else args.grace,
         force=args.force,
+        known=scope.listing,
     )
     kept: GuardReport = router.run(guard, talk, enforcer.inbox)
     return kept
