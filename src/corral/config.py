@@ -174,7 +174,9 @@ def parse_duration(text: str, origin: str, *, may_be_zero: bool = False) -> floa
     if seconds > _MAX_DURATION_S:
         raise BadArgumentError(f"{origin}: {escape_controls(text)} is too long.", "The longest is 366d.")
     if not (seconds or may_be_zero):
-        raise BadArgumentError(f"{origin}: {escape_controls(text)} is no time at all.", "Write it as 90s, 10m or 1h30m.")
+        raise BadArgumentError(
+            f"{origin}: {escape_controls(text)} is no time at all.", "Write it as 90s, 10m or 1h30m."
+        )
     return seconds
 
 
