@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -147,6 +148,41 @@ def test_without_its_token(sim: Simulation, cli: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CORRAL_TOKEN_FILE", str(tmp_path / "state" / "token"))
     assert cli("ps").code == 0
     assert cli("holds").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("holds",), ("pins",), ("sets",), ("log",), ("log", "--since", "1h")),
+        *(("release", "--all"), ("release", "gamma"), ("release", "h1"), ("unpin", "--all"), ("unpin", "alpha")),
+        *(("restore", "evening"), ("forget", "evening")),
+    ],
+)
+def test_another_users_ledger(
+    sim: Simulation, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """A gateway's ledger is not taken for empty by who has no token: exit 9 and where the token lies, not "none"."""
+    for promise in (("hold", "gamma", "--for", "5m"), ("pin", "alpha"), ("save", "evening")):
+        assert cli(*promise).code == 0
+    monkeypatch.setenv("CORRAL_STATE_DIR", str(tmp_path / "elsewhere"))
+
+    refused = cli(*words)
+
+    assert (refused.code, refused.out) == (9, "")
+    assert "CORRAL_TOKEN_FILE" in refused.err
+
+
+def test_recover_behind_the_gateway(sim: Simulation, spawn: Spawn, cli: Cli, tmp_path: Path) -> None:
+    """recover with a gateway's URL finds what a run there left behind; with another router's URL it finds nothing."""
+    process = spawn("run", "alpha", "--", "sh", "-c", f"echo x > {tmp_path}/ready; read line", stdin=-1)
+    sim.wait_until((tmp_path / "ready").exists)
+    process.kill()
+    process.communicate(timeout=20)
+    gateway = os.environ["CORRAL_URL"]
+
+    assert "Nothing to recover" in cli("recover", "--url", "http://127.0.0.1:1", "--force").err
+    assert cli("recover", "--url", gateway, "--force").code == 0
+    assert sim.state("alpha") == "loaded"
 
 
 def test_router_gone(spawn: Spawn, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TOKEN_NEEDED, ROUTER_KEY = "token_needed", "router_key"
 """Reasons of a gateway's 401 that have nothing to do with the key that was shown to it."""
-TOKEN_HINT = "The token lies in the state folder of whoever runs the gateway; CORRAL_TOKEN_FILE names it elsewhere."
+TOKEN_HINT = "It lies in the state folder of whoever runs the gateway; CORRAL_TOKEN_FILE names a copy of it."
 
 
 class Gateway:

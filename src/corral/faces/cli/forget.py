@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.faces.cli.deeds import Deed, show_deeds
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import DRY_RUN, HELP, JSON, QUIET, URL, Spec
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway, open_ledger, record_deeds
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger, open_ledger, record_deeds
 from corral.wire import BadArgumentError, CorralError, show_name
 
 TYPE_CHECKING = False
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
 
 SPEC = Spec(
     "SET... [options]",
     (DRY_RUN, URL, JSON, QUIET, HELP),
     "SET",
-    "No model is touched, and no router is asked.",
+    "No model is touched.",
     offers="sets",
     lists=("sets",),
 )
@@ -29,16 +30,15 @@ def run(args: Namespace, console: Console) -> int:
     """Forget what was named."""
     if not args.words:
         raise BadArgumentError("No set was named.", "Name one or more; 'corral sets' shows them.")
-    if may_have_gateway():
-        from corral.faces.cli.gateway import try_gateway
-        from corral.faces.cli.gateway_lists import forget_all
-
-        if (found := try_gateway(args, lambda gateway: forget_all(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _forget_at(gateway, args, console))
+    if (found := elsewhere.first()) is not None:
+        return found
     router = find_router(args)
     with look_at_ledger() as ledger:
         known = [item.name for item in ledger.sets.list_sets(router)]
     names = list(dict.fromkeys(args.words))
+    if (found := elsewhere.instead_of([name for name in names if name in known])) is not None:
+        return found
     check_sets(names, known, router.label)
     if not args.dry_run:
         with open_ledger() as ledger:
@@ -50,6 +50,12 @@ def run(args: Namespace, console: Console) -> int:
     else:
         record_deeds(deeds, "forget", router.label, console)
     return DONE
+
+
+def _forget_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway_lists import forget_all
+
+    return forget_all(args, gateway, console)
 
 
 def check_sets(names: Sequence[str], known: Sequence[str], url: str) -> None:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from corral.faces.cli.console import Console
 
-_CONNECT_S = 2.0
-_LOOK_S = 5.0
 _GONE = frozenset({"unloaded", "not_seen_free"})
 
 
@@ -49,10 +47,9 @@ def open_gateway(router: Router) -> Gateway:
     return Gateway(router, read_token())
 
 
-def try_gateway(args: Namespace, work: Callable[[Gateway], int]) -> int | None:
+def try_gateway(args: Namespace, work: Callable[[Gateway], int], limits: Timeouts) -> int | None:
     """Do this at the gateway, if one answers at the URL; None when none does, and nothing was done."""
     config = load_config(Flags(args.url, getattr(args, "api_key_file", None)), environ)
-    limits = Timeouts(_CONNECT_S, _LOOK_S, _LOOK_S)
     with Router(
         config.url or DEFAULT_URL,
         api_key=config.api_key,

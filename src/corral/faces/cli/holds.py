@@ -7,7 +7,7 @@ from json import dumps
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import Spec
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger
 from corral.faces.cli.sets import show_models
 from corral.faces.cli.tables import LIST_EPILOG, LIST_OPTIONS, print_table
 from corral.faces.cli.times import tell_duration
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.ops.promises import Hold, Moment
 
@@ -28,17 +29,17 @@ _STATES = {True: "HELD", False: "HELD (not enforced)", None: "HELD (elsewhere)"}
 
 def run(args: Namespace, console: Console) -> int:
     """Print the holds in force on this router, or on all."""
-    if may_have_gateway() and not args.all_routers:
-        from corral.faces.cli.gateway import show_holds, try_gateway
-
-        if (found := try_gateway(args, lambda gateway: show_holds(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _show_at(gateway, args, console), is_meant=not args.all_routers)
+    if (found := elsewhere.first()) is not None:
+        return found
     from corral.ledger import read_moment
     from corral.machine import read_process
 
     router, now = find_router(args), read_moment()
     with look_at_ledger() as ledger:
         holds = ledger.holds.list_in_force(now, None if args.all_routers else router)
+    if (found := elsewhere.instead_of(holds)) is not None:
+        return found
     seen = [read_process(hold.enforcer.process.pid) for hold in holds if hold.enforcer is not None]
     living = [process for process in seen if process is not None]
     enforced = [is_enforced(hold, now, living) for hold in holds]
@@ -55,6 +56,12 @@ def run(args: Namespace, console: Console) -> int:
     if not holds:
         console.say("No holds." if args.all_routers else f"No holds on {router.label}.")
     return DONE
+
+
+def _show_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway import show_holds
+
+    return show_holds(args, gateway, console)
 
 
 def show_held(hold: Hold) -> str:

@@ -9,7 +9,7 @@ from os import environ
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import Option, Spec
-from corral.faces.cli.records import find_router, may_have_gateway
+from corral.faces.cli.records import AtGateway, find_router
 from corral.faces.cli.tables import LIST_EPILOG, LIST_OPTIONS, print_table
 from corral.faces.cli.times import tell_time
 from corral.faces.cli.words import tell_bytes
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.ops.promises import LogEntry
 
@@ -30,7 +31,7 @@ SPEC = Spec(
         Option(("-n", "--count"), "the newest N; without it 50, or all with --since", "N"),
         *LIST_OPTIONS,
     ),
-    epilog=f"Oldest first, in this machine's time zone. {LIST_EPILOG}",
+    epilog=f"Oldest first, in this machine's time zone.\n{LIST_EPILOG}",
     lists=("entries",),
 )
 SHOWN = 50
@@ -40,11 +41,9 @@ _LONGEST_REASON = 100
 
 def run(args: Namespace, console: Console) -> int:
     """Print what the log tells."""
-    if may_have_gateway() and not args.all_routers:
-        from corral.faces.cli.gateway import show_log, try_gateway
-
-        if (found := try_gateway(args, lambda gateway: show_log(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _show_at(gateway, args, console), is_meant=not args.all_routers)
+    if (found := elsewhere.first()) is not None:
+        return found
     from corral.ledger import find_folder, read_log
 
     router = find_router(args)
@@ -56,6 +55,8 @@ def run(args: Namespace, console: Console) -> int:
         router=None if args.all_routers else router,
         limit=limit,
     )
+    if (found := elsewhere.instead_of(entries)) is not None:
+        return found
     if args.json:
         from corral.ops.documents import describe_entry
 
@@ -69,6 +70,12 @@ def run(args: Namespace, console: Console) -> int:
     if not entries:
         console.say("Nothing was done." if args.all_routers else f"Nothing was done on {router.label}.")
     return DONE
+
+
+def _show_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway import show_log
+
+    return show_log(args, gateway, console)
 
 
 def show_entry(entry: LogEntry) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from json import dumps
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import Spec
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger
 from corral.faces.cli.tables import LIST_EPILOG, LIST_OPTIONS, print_table
 from corral.faces.cli.times import tell_time
 from corral.wire import escape_controls, quote_name, show_name
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.ops.promises import Pin
 
@@ -25,15 +26,14 @@ SPEC = Spec("[options]", LIST_OPTIONS, epilog=LIST_EPILOG, lists=("pins",))
 
 def run(args: Namespace, console: Console) -> int:
     """Print the pins of this router, or of all."""
-    if may_have_gateway() and not args.all_routers:
-        from corral.faces.cli.gateway import try_gateway
-        from corral.faces.cli.gateway_lists import show_pins
-
-        if (found := try_gateway(args, lambda gateway: show_pins(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _show_at(gateway, args, console), is_meant=not args.all_routers)
+    if (found := elsewhere.first()) is not None:
+        return found
     router = find_router(args)
     with look_at_ledger() as ledger:
         pins = ledger.pins.list_pins(None if args.all_routers else router)
+    if (found := elsewhere.instead_of(pins)) is not None:
+        return found
     if args.json:
         console.line(dumps(begin_document(DONE, router.label) | {"pins": [describe_pin(pin) for pin in pins]}))
         return DONE
@@ -45,6 +45,12 @@ def run(args: Namespace, console: Console) -> int:
     if not pins:
         console.say("No pinned models." if args.all_routers else f"No pinned models on {router.label}.")
     return DONE
+
+
+def _show_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway_lists import show_pins
+
+    return show_pins(args, gateway, console)
 
 
 def show_pin(pin: Pin) -> tuple[str, ...]:

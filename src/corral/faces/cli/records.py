@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from os import environ
 
-from corral.client import DEFAULT_URL, identify
+from corral.client import DEFAULT_URL, Timeouts, identify
 from corral.config import Flags, load_config
 from corral.ledger import LedgerError, find_folder, has_ledger
 from corral.wire import escape_controls, show_name
@@ -15,8 +15,9 @@ from corral.wire import escape_controls, show_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.faces.cli.deeds import Deed
     from corral.ledger import Ledger
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _NOTHING_TRIED = frozenset({"already_unloaded", "already_loaded", "not_requested"})
 """Outcomes of models for which nothing was to be done; what was left busy, or lacked room, was tried."""
+SHORTLY, AT_ONCE = Timeouts(2.0, 5.0, 5.0), Timeouts(1.0, 2.0, 2.0)
+"""So long it is looked whether a gateway answers: where one is to be expected, and where not."""
 
 
 def find_router(args: Namespace) -> RouterKey:
@@ -64,6 +67,34 @@ def may_have_gateway() -> bool:
         return exists(f"{find_folder(environ)}/token")
     except LedgerError:
         return False
+
+
+class AtGateway:
+    """Where a gateway answers at the URL its ledger counts, and what a command does is done there.
+
+    It is looked for first where there is a token of one, and otherwise only where this user's own ledger has nothing
+    to tell, so that a router costs nobody time. Without its token a gateway tells nothing: that is an AuthError.
+    """
+
+    def __init__(self, args: Namespace, work: Callable[[Gateway], int], *, is_meant: bool = True) -> None:
+        self._args, self._work = args, work
+        self._may_ask = is_meant
+
+    def first(self) -> int | None:
+        """The exit code, where there is a token and a gateway; else None."""
+        return self._ask(SHORTLY) if may_have_gateway() else None
+
+    def instead_of(self, known: Collection[object]) -> int | None:
+        """The exit code, where nothing is known here and a gateway answers; else None."""
+        return None if known else self._ask(AT_ONCE)
+
+    def _ask(self, limits: Timeouts) -> int | None:
+        if not self._may_ask:
+            return None
+        from corral.faces.cli.gateway import try_gateway
+
+        self._may_ask = False
+        return try_gateway(self._args, self._work, limits)
 
 
 def find_pinned(url: str, console: Console, *, may_skip: bool = True) -> tuple[str, ...]:

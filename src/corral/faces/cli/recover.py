@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from json import dumps
 
+from corral.client import identify
 from corral.faces.cli.columns import format_rows
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import BLOCKED, DONE, FAILED, MIXED, code_of_error, code_of_report
 from corral.faces.cli.options import DRY_RUN, Option, Spec, tell_timeout
-from corral.faces.cli.records import find_router, look_at_ledger, open_ledger, record_report
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger, open_ledger, record_report
 from corral.faces.cli.restoring import conclude
 from corral.faces.cli.sets import show_models
 from corral.faces.cli.words import describe_error, describe_report, print_next_steps, print_outcomes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.faces.cli.lease import Settled
     from corral.ledger import Ledger
@@ -35,9 +37,9 @@ SPEC = Spec(
         *tell_timeout("10m for each model"),
     ),
     "LEASE",
-    "Without names: all that were left behind, on the router of --url or, where that is not given, on each its own.\n"
-    "The hold of the run ends, and its models come back in order, as far as the router has room. Exit 8 where its\n"
-    "command still lives. What was taken on another machine is only reported.",
+    "Without names: all that were left behind, on the router of --url or behind the gateway there; where that is not\n"
+    "given, on each its own. The hold of the run ends, and its models come back in order, as far as the router has\n"
+    "room. Exit 8 where its command still lives. What was taken on another machine is only reported.",
     offers="leases",
     lists=("leases",),
 )
@@ -80,10 +82,25 @@ def _plan(args: Namespace) -> list[Recovery]:
     with look_at_ledger() as ledger:
         if args.words:
             leases = [_find(ledger, name) for name in dict.fromkeys(args.words)]
+        elif args.url:
+            leases = _list_of_router(ledger, args)
         else:
-            leases = ledger.leases.list_open(find_router(args) if args.url else None)
+            leases = ledger.leases.list_open()
     living = find_living(list_actors(leases))
     return plan_recovery(leases, read_moment(), living, is_named=bool(args.words), force=args.force)
+
+
+def _list_of_router(ledger: Ledger, args: Namespace) -> list[Lease]:
+    """Those of one router; a run through a gateway hangs on the router behind it."""
+    leases = ledger.leases.list_open(find_router(args))
+
+    def list_behind(gateway: Gateway) -> int:
+        leases.extend(ledger.leases.list_open(identify(gateway.get("holds")["url"])))
+        return DONE
+
+    if ledger.leases.list_open():
+        AtGateway(args, list_behind).instead_of(leases)
+    return leases
 
 
 def _find(ledger: Ledger, name: str) -> Lease:

@@ -9,9 +9,9 @@ from corral.faces.cli.exits import DONE, code_of_report
 from corral.faces.cli.holds import show_held
 from corral.faces.cli.options import DRY_RUN, Option, Spec, tell_timeout
 from corral.faces.cli.records import (
+    AtGateway,
     find_router,
     look_at_ledger,
-    may_have_gateway,
     open_ledger,
     record_deeds,
     record_report,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.ledger import Ledger
     from corral.ops.promises import Hold, Moment, RouterKey
@@ -55,11 +56,9 @@ def run(args: Namespace, console: Console) -> int:
     if bool(args.words) == args.all:
         message = "Names do not go together with --all." if args.all else "No hold was named."
         raise BadArgumentError(message, "Name holds or models, or say --all; 'corral holds' shows what is held.")
-    if may_have_gateway():
-        from corral.faces.cli.gateway import release, try_gateway
-
-        if (found := try_gateway(args, lambda gateway: release(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _release_at(gateway, args, console))
+    if (found := elsewhere.first()) is not None:
+        return found
     from corral.ledger import read_moment
 
     router, now = find_router(args), read_moment()
@@ -67,6 +66,8 @@ def run(args: Namespace, console: Console) -> int:
         everywhere = ledger.holds.list_in_force(now)
     holds = [hold for hold in everywhere if hold.router.matches(router)]
     plan = plan_release(holds, [], holds) if args.all else _plan_named(args, holds, everywhere)
+    if (found := elsewhere.instead_of([step for step in plan if step.holds])) is not None:
+        return found
     restoring = Restoring(plan, everywhere, router) if args.restore else None
     if restoring is not None:
         restoring.check(args)
@@ -84,6 +85,12 @@ def run(args: Namespace, console: Console) -> int:
         console.say(f"Nothing to release on {router.label}.")
     record_deeds(deeds, "release", router.label, console)
     return DONE if restoring is None else restoring.run(args, deeds, console)
+
+
+def _release_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway import release
+
+    return release(args, gateway, console)
 
 
 def _carry_out(plan: Sequence[Step], now: Moment) -> list[Deed]:

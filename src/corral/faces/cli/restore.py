@@ -9,7 +9,7 @@ from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE, code_of_report
 from corral.faces.cli.forget import check_sets
 from corral.faces.cli.options import DRY_RUN, Spec, tell_timeout
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway, record_report
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger, record_report
 from corral.faces.cli.restoring import conclude, find_held, restore
 from corral.faces.cli.session import open_router
 from corral.faces.cli.words import describe_report, print_next_steps, print_outcomes
@@ -67,28 +67,22 @@ def run(args: Namespace, console: Console) -> int:
 
 def _find_set(args: Namespace) -> SavedSet:
     router, name = find_router(args), args.words[0]
-    sets = _list_at_gateway(args)
-    if sets is None:
+    sets: list[SavedSet] = []
+    elsewhere = AtGateway(args, lambda gateway: _list_at(gateway, sets))
+    if elsewhere.first() is None:
         with look_at_ledger() as ledger:
-            sets = ledger.sets.list_sets(router)
+            known = ledger.sets.list_sets(router)
+        if elsewhere.instead_of([item for item in known if item.name == name]) is None:
+            sets = known
     check_sets([name], [item.name for item in sets], router.label)
     return next(item for item in sets if item.name == name)
 
 
-def _list_at_gateway(args: Namespace) -> list[SavedSet] | None:
-    """The sets that a gateway keeps; None where none answers."""
-    if not may_have_gateway():
-        return None
-    from corral.faces.cli.gateway import try_gateway
+def _list_at(gateway: Gateway, sets: list[SavedSet]) -> int:
     from corral.faces.cli.gateway_lists import list_sets
 
-    found: list[SavedSet] = []
-
-    def read(gateway: Gateway) -> int:
-        found.extend(list_sets(gateway))
-        return DONE
-
-    return None if try_gateway(args, read) is None else found
+    sets += list_sets(gateway)
+    return DONE
 
 
 def _show_plan(found: SavedSet, args: Namespace, router: Router, console: Console) -> int:

@@ -7,7 +7,7 @@ from json import dumps
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import Spec
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger
 from corral.faces.cli.tables import LIST_EPILOG, LIST_OPTIONS, print_table
 from corral.faces.cli.times import tell_time
 from corral.wire import show_name
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
     from corral.ops.promises import SavedSet
 
@@ -27,17 +28,21 @@ _NAMED = 4
 
 def run(args: Namespace, console: Console) -> int:
     """Print the sets of this router, or of all."""
-    if may_have_gateway() and not args.all_routers:
-        from corral.faces.cli.gateway import try_gateway
-        from corral.faces.cli.gateway_lists import list_sets
-
-        found = try_gateway(args, lambda gateway: _show(list_sets(gateway), gateway.url, args, console))
-        if found is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _show_at(gateway, args, console), is_meant=not args.all_routers)
+    if (found := elsewhere.first()) is not None:
+        return found
     router = find_router(args)
     with look_at_ledger() as ledger:
         sets = ledger.sets.list_sets(None if args.all_routers else router)
+    if (found := elsewhere.instead_of(sets)) is not None:
+        return found
     return _show(sets, router.label, args, console)
+
+
+def _show_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway_lists import list_sets
+
+    return _show(list_sets(gateway), gateway.url, args, console)
 
 
 def _show(sets: Sequence[SavedSet], url: str, args: Namespace, console: Console) -> int:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 ALL_ROUTERS = Option(("-A", "--all-routers"), "of all routers, not only of this one")
 LIST_OPTIONS = (ALL_ROUTERS, URL, JSON, QUIET, HELP)
-LIST_EPILOG = "Reads the ledger alone; no router is asked."
+LIST_EPILOG = (
+    "Reads this user's ledger, and asks no router. Where that has nothing, or where there is a gateway's token,\n"
+    "it is looked whether a gateway answers: then its ledger is shown (exit 9 where its token is not at hand)."
+)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], args: Namespace, console: Console) -> None:

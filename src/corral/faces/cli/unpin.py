@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.faces.cli.deeds import Deed, show_deeds
 from corral.faces.cli.exits import DONE
 from corral.faces.cli.options import DRY_RUN, Option, Spec, tell_timeout
-from corral.faces.cli.records import find_router, look_at_ledger, may_have_gateway, open_ledger, record_deeds
+from corral.faces.cli.records import AtGateway, find_router, look_at_ledger, open_ledger, record_deeds
 from corral.faces.cli.words import count
 from corral.wire import BadArgumentError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+    from corral.client.gateway import Gateway
     from corral.faces.cli.console import Console
 
 SPEC = Spec(
@@ -31,15 +32,14 @@ def run(args: Namespace, console: Console) -> int:
     if bool(args.words) == args.all:
         message = "Names do not go together with --all." if args.all else "No model was named."
         raise BadArgumentError(message, "Name one or more models, or say --all; 'corral pins' shows what is pinned.")
-    if may_have_gateway():
-        from corral.faces.cli.gateway import try_gateway
-        from corral.faces.cli.gateway_lists import unpin
-
-        if (found := try_gateway(args, lambda gateway: unpin(args, gateway, console))) is not None:
-            return found
+    elsewhere = AtGateway(args, lambda gateway: _unpin_at(gateway, args, console))
+    if (found := elsewhere.first()) is not None:
+        return found
     router = find_router(args)
     with look_at_ledger() as ledger:
         pinned = [pin.model for pin in ledger.pins.list_pins(router)]
+    if (found := elsewhere.instead_of(pinned)) is not None:
+        return found
     models = pinned if args.all else find_ids(args, args.words, pinned)
     if args.dry_run or not pinned:
         removed = [model for model in models if model in pinned]
@@ -56,6 +56,12 @@ def run(args: Namespace, console: Console) -> int:
     )
     record_deeds(deeds, "unpin", router.label, console)
     return DONE
+
+
+def _unpin_at(gateway: Gateway, args: Namespace, console: Console) -> int:
+    from corral.faces.cli.gateway_lists import unpin
+
+    return unpin(args, gateway, console)
 
 
 def find_ids(args: Namespace, names: Sequence[str], known: Sequence[str]) -> list[str]:
