@@ -114,6 +114,7 @@ def test_token_is_needed(tmp_path: Path, endpoint: Any) -> None:
         ("hold", {"models": "alpha", "duration_s": -1}, 400, "duration_s"),
         ("hold", {"models": "alpha", "all": True, "duration_s": 5}, 400, "--all"),
         ("hold", {"duration_s": 5}, 400, "No model"),
+        ("hold", {"models": "alpha", "duration_s": 5, "reason": "x" * 1001}, 400, "reason"),
         ("hold", {"models": "nobody", "duration_s": 5}, 404, "nobody"),
         ("unload", {"models": "alpah"}, 404, "alpha"),
         ("unload", {"models": [1]}, 400, "models"),

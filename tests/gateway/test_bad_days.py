@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,11 +19,12 @@ import aiohttp
 import pytest
 
 import corral
-from corral.ops.promises import Moment, Owner
+from corral.ledger import Ledger
+from corral.ops.promises import Moment, Owner, RouterKey
 from corral.sim.config import ModelSpec
 from corral.sim.control import simulate
 from corral.sim.launch import SimRouter
-from tests.gateway.house import House, housed, run
+from tests.gateway.house import TOKEN, House, housed, run
 
 PAIR = (ModelSpec("alpha", status="loaded"), ModelSpec("beta"))
 SOURCE = str(Path(corral.__file__).parent.parent)
@@ -180,8 +182,6 @@ def test_ledger_full_of_old_promises(tmp_path: Path) -> None:
     """A hold that somebody else writes into the ledger is in force at the gateway within two seconds."""
 
     async def work() -> None:
-        from corral.ledger import Ledger
-
         with simulate(models=PAIR) as sim:
             async with housed(sim.url, tmp_path) as house:
                 with Ledger.open(str(tmp_path)) as ledger:
@@ -197,6 +197,105 @@ def test_ledger_full_of_old_promises(tmp_path: Path) -> None:
                 assert (await house.chat("beta")).status == 200
 
     run(work())
+
+
+def test_promise_of_a_moment_ago(tmp_path: Path) -> None:
+    """What somebody else has just written to the ledger counts at once for whoever releases, lists or unloads."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                key, owner = house.control.promises.router, Owner("otto", "box")
+                with Ledger.open(str(tmp_path)) as ledger:
+                    ledger.pins.add(key, ["alpha"], owner=owner, wall=1.0)
+                    assert (await house.ask("POST", "/models/unload-all")).json["models"] == []
+                    ledger.pins.remove(key, ["alpha"])
+                    assert (await house.own("GET", "pins"))["pins"] == []
+                    held = ledger.holds.add(key, None, owner=owner, duration_s=600, now=_read_moment())
+                assert (await house.own("POST", "release", {"all": True}))["holds"] == [held.id]
+
+    run(work())
+
+
+def test_hold_that_is_over_at_once(tmp_path: Path) -> None:
+    """A hold that has ended before it could be told of is told of as ended."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                held = await house.own("POST", "hold", {"models": "beta", "duration_s": 1e-9})
+                assert (held["hold"]["models"], held["hold"]["left_s"]) == (["beta"], 0)
+                assert (await house.chat("beta")).status == 200
+
+    run(work())
+
+
+def test_hold_that_nobody_waits_for(tmp_path: Path) -> None:
+    """A hold whose operator left while the ledger was locked is in force like any other, and so is its release."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                for name, body in (("hold", {"models": "beta", "duration_s": 600}), ("release", {"all": True})):
+                    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+                        other.execute("BEGIN IMMEDIATE")
+                        impatient = asyncio.create_task(house.own("POST", name, body))
+                        await house.until(lambda: house.control.works)
+                        impatient.cancel()
+                        await asyncio.wait([impatient])
+                    await house.until(lambda: not house.control.works)
+                    assert bool(house.door.holds) == (name == "hold")
+
+    run(work())
+
+
+def test_full_disk_at_the_start(tmp_path: Path) -> None:
+    """A gateway that can read what is promised, and write nothing, starts and keeps it."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            with Ledger.open(str(tmp_path)) as ledger:
+                key = RouterKey(sim.url, sim.url)
+                ledger.holds.add(key, ("beta",), owner=Owner("otto", "box"), duration_s=600, now=_read_moment())
+            with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+                other.execute("CREATE TRIGGER full BEFORE UPDATE ON holds BEGIN SELECT RAISE(ABORT, 'full'); END")
+            async with housed(sim.url, tmp_path) as house:
+                assert (await house.chat("beta")).error["reason"] == "model_held"
+
+    run(work())
+
+
+def test_ledger_that_fails_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the ledger cannot be read the holds stay in force; the log says so once, and when it is over."""
+    caplog.set_level("INFO", "corral.gateway")
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            folder = tmp_path / "state"
+            async with housed(sim.url, folder) as house:
+                held = await house.own("POST", "hold", {"models": "beta", "duration_s": 600})
+                folder.rename(tmp_path / "away")
+                folder.write_bytes(b"")
+                for _ in range(3):
+                    await house.control.promises.catch_up()
+                refused = await house.ask("POST", "/corral/v1/release", {"all": True}, Corral_Token=TOKEN)
+                assert (refused.status, refused.error["reason"]) == (500, "ledger")
+                assert (await house.chat("beta")).error["reason"] == "model_held"
+                folder.unlink()
+                (tmp_path / "away").rename(folder)
+                await house.control.promises.catch_up()
+                assert (await house.own("POST", "release", {"all": True}))["holds"] == [held["hold"]["id"]]
+
+                held = await house.own("POST", "hold", {"models": "beta", "duration_s": 600})
+                folder.rename(tmp_path / "away")
+                await house.control.promises.catch_up()
+                assert (await house.chat("beta")).status == 200
+
+    run(work())
+    said = [record.getMessage() for record in caplog.records if "ledger" in record.getMessage()]
+    assert len(said) == 3
+    assert said[0].startswith("what was promised stays in force, but ")
+    assert said[1:] == ["the ledger can be used again", "the ledger was moved or deleted, and these holds with it: h2"]
 
 
 def _read_moment() -> Moment:

@@ -250,6 +250,20 @@ def test_ledger_that_goes_and_comes_is_noticed(ledger: Ledger, folder: str) -> N
         assert ["a"] == [pin.model for pin in reader.pins.list_pins()]
 
 
+def test_ledger_that_comes_back_is_used_again(ledger: Ledger, folder: str) -> None:
+    """A folder that is away for a while, as on a disk that is mounted again, is an error only for as long."""
+    hold = ledger.holds.add(ROUTER, None, owner=OWNER, duration_s=60.0, now=NOW)
+    away = Path(folder).rename(Path(folder).with_name("away"))
+    Path(folder).write_bytes(b"")
+    with pytest.raises(LedgerError):
+        ledger.changed()
+    Path(folder).unlink()
+    away.rename(folder)
+
+    assert [hold] == ledger.holds.list_in_force(NOW, ROUTER)
+    ledger.holds.release(hold.id, NOW)
+
+
 def test_one_stat_tells_that_nothing_is_owed(ledger: Ledger, folder: str) -> None:
     """While a lease is open there is a mark beside the ledger, and none before and after."""
     seen = [has_open_leases(folder)]

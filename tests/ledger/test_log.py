@@ -64,6 +64,7 @@ def test_filters_hold_for_old_and_new(folder: str) -> None:
     assert ["id-1", "id-3", "id-4"] == ids(folder, router=ROUTER)
     assert ["id-2", "id-5"] == ids(folder, router=RENUMBERED)
     assert ["id-5"] == ids(folder, router=OTHER, model="a", since_wall=2.0)
+    assert [] == ids(folder, limit=0)
     assert ["id-4", "id-5"] == ids(folder, limit=2)
     assert ["id-3", "id-4", "id-5"] == ids(folder, limit=3)
     assert 2 == read_log(folder, limit=3)[1]

@@ -69,7 +69,8 @@ def _open(endpoint: Endpoint, control: Control, settings: Settings, guard: Guard
         try:
             body = await bodies.take(request) if request.method != "GET" else b""
             fields = parse_fields(body) if body else Fields(dict(request.query))
-            found = await endpoint.work(control, fields, name_client(request, settings), request)
+            work = endpoint.work(control, fields, name_client(request, settings), request)
+            found = await (control.see_through(work) if endpoint.is_whole else work)
         except BodyError as error:
             return error.answer()
         except CorralError as error:
@@ -133,6 +134,8 @@ class RouterRoutes:
         control = self._control
         begun = monotonic()
         grace_s = fields.seconds("grace_s")
+        # A model that somebody has pinned a moment ago stays as well.
+        await control.promises.catch_up()
         door = control.gate.door
         selection = Selection((), True, fields.names("tag"), (), fields.names("except"), tuple(door.pinned))
         order = Order(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
+from typing import Any, TypeVar
 
 from corral.client.aio import AsyncRouter
 from corral.gateway.gate import Gate
 from corral.gateway.keeper import IdleKeeper
+from corral.gateway.logs import log
 from corral.gateway.loops import MARK_HEADER, Loop
 from corral.gateway.operator import Operator
 from corral.gateway.promises import PromiseKeeper
@@ -25,6 +27,7 @@ from corral.ops.measurement import Meter
 from corral.ops.promises import Owner
 from corral.wire import EVERY_MODEL, AuthError, CorralError
 
+Value = TypeVar("Value")
 _FIRST_LOOK_S = 3.0
 
 
@@ -56,6 +59,7 @@ class Control:
         self.operator = Operator(router, self.gate, self.watcher, self.promises)
         self._keeper = IdleKeeper(router, self.gate, self.watcher, self.operator, self.promises.owner, self.rules)
         self._callbacks: list[Callable[[], None]] = []
+        self._works: set[asyncio.Task[Any]] = set()
         self.gate.subscribe(self._tell)
         self.gate.look = self._look
 
@@ -98,6 +102,22 @@ class Control:
             self.unsubscribe(changed.set)
         return held
 
+    @property
+    def works(self) -> int:
+        """How many changes of what is promised are under way."""
+        return len(self._works)
+
+    async def see_through(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """Do this to its end, also when whoever asked for it goes away meanwhile."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell_failure)
+            raise
+
     async def find_held(self, name: str) -> str:
         """The id that is meant by a name of a held model, also of one that the router no longer lists."""
         for held in self.promises.holds:
@@ -126,8 +146,18 @@ class Control:
 
     async def close(self) -> None:
         """Stop everything; what is promised stays promised. Closing twice is fine."""
+        for task in self._works:
+            task.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
         await self._keeper.close()
         await self.operator.close()
         await self.watcher.close()
         await self.promises.close()
         await self.router.aclose()
+
+
+def _tell_failure(task: asyncio.Task[Any]) -> None:
+    """Nobody else hears of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        said = error.message if isinstance(error, CorralError) else f"internal error: {type(error).__name__}: {error}"
+        log.error("what an operator asked for, who has left, was not done: %s", said)

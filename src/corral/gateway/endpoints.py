@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 
@@ -29,7 +30,7 @@ from corral.gateway.openapi import (
 from corral.ops.promises import Owner
 from corral.wire import Record
 
-Work = Callable[[Control, Fields, Owner, web.Request], Awaitable[Document | web.StreamResponse]]
+Work = Callable[[Control, Fields, Owner, web.Request], Coroutine[Any, Any, Document | web.StreamResponse]]
 
 
 class Endpoint(Record):
@@ -43,6 +44,8 @@ class Endpoint(Record):
     """Of the body; of the query for GET."""
     gives: Schema
     work: Work
+    is_whole: bool
+    """Whether it is done to its end, also when whoever asked for it goes away."""
 
 
 async def show_openapi(control: Control, fields: Fields, owner: Owner, request: web.Request) -> Document:
@@ -110,7 +113,10 @@ _TABLE: tuple[tuple[str, str, str, Schema, Schema, Work], ...] = (
     ("GET", "openapi.json", "This document", _NOTHING, {"type": "object"}, show_openapi),
 )
 
+_WHOLE = frozenset({"hold", "release", "pin", "unpin", "sets"})
+"""What is promised is written down and put in force, or neither."""
+
 ENDPOINTS = tuple(
-    Endpoint(method, f"/corral/v1/{name}", summary, takes, gives, work)
+    Endpoint(method, f"/corral/v1/{name}", summary, takes, gives, work, method != "GET" and name in _WHOLE)
     for method, name, summary, takes, gives, work in _TABLE
 )

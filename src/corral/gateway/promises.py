@@ -37,7 +37,7 @@ from corral.ops.promises import (
     count_left,
     is_enforced,
 )
-from corral.wire import show_name
+from corral.wire import CorralError, show_name
 
 Value = TypeVar("Value")
 LOOK_S = 1.0
@@ -51,22 +51,25 @@ class PromiseKeeper:
 
     def __init__(self, folder: str, url: str, gate: Gate, clock: Callable[[], float] = monotonic) -> None:
         self.router: RouterKey = identify(url)
-        self.error: LedgerError | None = None
-        """Why the ledger cannot be used now; None when it can."""
         self.owner: Owner = read_owner(os.environ)
         """Who runs the gateway."""
         self._folder, self._gate, self._clock = folder, gate, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="corral-ledger")
         self._ledger: Ledger | None = None
         self._promises = Promises()
+        self._is_behind = True
+        """Whether the ledger holds more than was read; like the ledger for the thread alone."""
         self._actor: Actor | None = None
+        self._failure: CorralError | None = None
+        """Why the ledger could not be read the last time; None when it could."""
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def start(self) -> None:
         """Put in force what the ledger promises. Raises LedgerError."""
         await self._run(self._open)
-        await self.read()
+        await self._use(self._read)
+        self._apply()
         self._task = asyncio.create_task(self._watch(), name="corral-promises")
 
     async def close(self) -> None:
@@ -109,20 +112,18 @@ class PromiseKeeper:
                 enforcer=self._actor,
             )
 
-        hold = await self._use(add)
-        await self.read()
-        return next(held for held in self.holds if held.hold.id == hold.id)
+        hold = await self._change(add)
+        found = next((held for held in self.holds if held.hold.id == hold.id), None)
+        # It may have ended in this moment: it was very short, or somebody was quick to release it.
+        return found or Held(hold, self._clock(), _tell_end(hold, read_moment()))
 
     async def remember_unloaded(self, hold_id: str, models: Sequence[str]) -> None:
         """Write down what was unloaded when a hold began, so that it can be put back."""
-        await self._use(lambda ledger: ledger.holds.set_unloaded(hold_id, models))
-        await self.read()
+        await self._change(lambda ledger: ledger.holds.set_unloaded(hold_id, models))
 
     async def release(self, hold_id: str) -> bool:
         """End a hold; False when there was none."""
-        found = await self._use(lambda ledger: ledger.holds.release(hold_id, read_moment()))
-        await self.read()
-        return found
+        return await self._change(lambda ledger: ledger.holds.release(hold_id, read_moment()))
 
     async def release_model(self, model: str) -> tuple[str, ...]:
         """Let a model out of all holds; returns their ids."""
@@ -132,22 +133,17 @@ class PromiseKeeper:
             for hold_id in ids:
                 ledger.holds.release_models(hold_id, [model], read_moment())
 
-        await self._use(let_out)
-        await self.read()
+        await self._change(let_out)
         return tuple(ids)
 
     async def pin(self, models: Sequence[str], owner: Owner) -> list[str]:
         """Pin models; returns those that were not pinned before."""
         wall = read_moment().wall
-        added = await self._use(lambda ledger: ledger.pins.add(self.router, models, owner=owner, wall=wall))
-        await self.read()
-        return added
+        return await self._change(lambda ledger: ledger.pins.add(self.router, models, owner=owner, wall=wall))
 
     async def unpin(self, models: Sequence[str]) -> list[str]:
         """Take pins away; returns those that were pinned."""
-        removed = await self._use(lambda ledger: ledger.pins.remove(self.router, models))
-        await self.read()
-        return removed
+        return await self._change(lambda ledger: ledger.pins.remove(self.router, models))
 
     async def list_sets(self) -> list[SavedSet]:
         """The sets by name."""
@@ -156,11 +152,11 @@ class PromiseKeeper:
     async def save_set(self, name: str, models: tuple[str, ...], owner: Owner) -> SavedSet | None:
         """Remember a set; returns the one of that name from before."""
         wall = read_moment().wall
-        return await self._use(lambda ledger: ledger.sets.save(name, self.router, models, owner=owner, wall=wall))
+        return await self._change(lambda ledger: ledger.sets.save(name, self.router, models, owner=owner, wall=wall))
 
     async def forget_set(self, name: str) -> bool:
         """Forget a set; False when there was none."""
-        return await self._use(lambda ledger: ledger.sets.forget(name, self.router))
+        return await self._change(lambda ledger: ledger.sets.forget(name, self.router))
 
     async def read_log(
         self, since_wall: float | None, model: str | None, limit: int | None
@@ -189,19 +185,20 @@ class PromiseKeeper:
         except LedgerError as error:
             log.warning("this was not written to the ledger: %s %s", error.message, error.hint)
 
-    async def read(self) -> None:
-        """Put in force what the ledger promises now. Raises LedgerError."""
-        self._promises = await self._use(self._read)
-        self._apply()
-
     async def catch_up(self) -> None:
         """Put in force what others have written to the ledger; one that fails now leaves in force what was known."""
+        failure: CorralError | None = None
         try:
-            if await self._use(lambda ledger: ledger.changed()):
-                self._promises = await self._use(self._read)
-            self.error = None
-        except LedgerError as error:
-            self.error = error
+            await self._use(self._catch_up)
+        except CorralError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - a row that nobody can read must not end the watch over all others
+            failure = LedgerError(f"The ledger cannot be read: {type(error).__name__}: {error}.")
+        if failure is not None and self._failure is None:
+            log.warning("what was promised stays in force, but %s %s", failure.message, failure.hint)
+        elif failure is None and self._failure is not None:
+            log.info("the ledger can be used again")
+        self._failure = failure
         # Also without a change: holds end, and after a suspend the clocks have drifted apart.
         self._apply()
 
@@ -212,7 +209,7 @@ class PromiseKeeper:
 
     def _apply(self) -> None:
         moment, now = read_moment(), self._clock()
-        holds = [held for held in (_place(hold, moment, now) for hold in self._promises.holds) if held is not None]
+        holds = [held for held in (_place(hold, moment, now) for hold in self._promises.holds) if held.ends_at > now]
         pinned = frozenset(pin.model for pin in self._promises.pins)
         before = self._gate.door.holds
         if pinned == self._gate.door.pinned and len(before) == len(holds) and all(map(_is_same, before, holds)):
@@ -231,14 +228,47 @@ class PromiseKeeper:
         if self._ledger is not None:
             self._ledger.close()
 
-    def _read(self, ledger: Ledger) -> Promises:
+    def _catch_up(self, ledger: Ledger) -> None:
+        known = self._promises.holds
+        was_replaced = ledger.is_replaced
+        self._is_behind = ledger.changed() or was_replaced or self._is_behind
+        if not self._is_behind:
+            return
+        self._read(ledger)
+        left = {hold.id for hold in self._promises.holds}
+        gone = [hold.id for hold in known if hold.id not in left] if was_replaced else []
+        if gone:
+            log.warning("the ledger was moved or deleted, and these holds with it: %s", ", ".join(gone))
+
+    def _read(self, ledger: Ledger) -> None:
         """What is promised; a hold that nobody sees to any more is seen to by this process."""
         moment = read_moment()
         promises = ledger.read_promises(moment).select(self.router)
         left = [hold for hold in promises.holds if is_enforced(hold, moment, _find_living(hold)) is False]
         for hold in left if self._actor is not None else ():
-            ledger.holds.set_enforcer(hold.id, self._actor)
-        return ledger.read_promises(moment).select(self.router) if left else promises
+            # Where the disk is full, it is in force all the same.
+            with suppress(LedgerError):
+                ledger.holds.set_enforcer(hold.id, self._actor)
+        self._promises = ledger.read_promises(moment).select(self.router) if left else promises
+        self._is_behind = False
+
+    async def _change(self, work: Callable[[Ledger], Value]) -> Value:
+        """Change the ledger and put in force what it says then. Raises LedgerError.
+
+        Where that fails, or nobody waits for it any more, the next look catches up.
+        """
+
+        def run(ledger: Ledger) -> Value:
+            # A file that was moved away is not the ledger any more.
+            ledger.changed()
+            self._is_behind = True
+            found = work(ledger)
+            self._read(ledger)
+            return found
+
+        found = await self._use(run)
+        self._apply()
+        return found
 
     async def _use(self, work: Callable[[Ledger], Value]) -> Value:
         def run() -> Value:
@@ -255,13 +285,14 @@ def _find_living(hold: Hold) -> list[Process]:
     return [hold.enforcer.process] if hold.enforcer is not None and is_living("/proc", hold.enforcer.process) else []
 
 
-def _place(hold: Hold, moment: Moment, now: float) -> Held | None:
-    """A hold on the door's clock; None when it has ended."""
-    left_s = count_left(hold, moment)
-    if left_s <= 0:
-        return None
-    ends = datetime.fromtimestamp(moment.wall + left_s, UTC)
-    return Held(hold, now + left_s, f"{ends:%Y-%m-%d %H:%M:%S} UTC")
+def _place(hold: Hold, moment: Moment, now: float) -> Held:
+    """A hold on the door's clock."""
+    return Held(hold, now + count_left(hold, moment), _tell_end(hold, moment))
+
+
+def _tell_end(hold: Hold, moment: Moment) -> str:
+    ends = datetime.fromtimestamp(moment.wall + count_left(hold, moment), UTC)
+    return f"{ends:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _is_same(one: Held, other: Held) -> bool:

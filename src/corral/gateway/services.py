@@ -13,6 +13,8 @@ from corral.gateway.changes import follow_changes
 from corral.gateway.control import Control
 from corral.gateway.documents import Document
 from corral.gateway.drains import Order
+from corral.gateway.logs import log
+from corral.ledger import LedgerError
 from corral.ops import Selection, check_selection
 from corral.ops import outcome as words
 from corral.ops.documents import describe_entry
@@ -20,6 +22,7 @@ from corral.ops.promises import Owner
 from corral.wire import BadArgumentError, UnreachableError
 
 _LONGEST_HOLD_S = 366 * 86400.0
+_LONGEST_REASON = 1000
 _FRESH_S = 2.0
 _LOG_ENTRIES = 200
 
@@ -59,8 +62,9 @@ async def show_holds(control: Control, fields: Fields, owner: Owner, request: we
 
 
 async def show_pins(control: Control, fields: Fields, owner: Owner, request: web.Request) -> Document:
-    """The pinned models."""
+    """The pinned models, also those that somebody else has pinned a moment ago."""
     fields.finish()
+    await control.promises.catch_up()
     return documents.begin(control) | {"pins": [documents.describe_pin(pin) for pin in control.promises.pins]}
 
 
@@ -88,7 +92,8 @@ async def show_log(control: Control, fields: Fields, owner: Owner, request: web.
 # Models.
 
 
-def _read_order(control: Control, fields: Fields, owner: Owner, command: str) -> tuple[Selection, Order]:
+async def _read_order(control: Control, fields: Fields, owner: Owner, command: str) -> tuple[Selection, Order]:
+    await control.promises.catch_up()
     selection = fields.selection(control.gate.door.pinned)
     grace_s = fields.seconds("grace_s")
     order = Order(
@@ -105,7 +110,7 @@ def _read_order(control: Control, fields: Fields, owner: Owner, command: str) ->
 async def unload(control: Control, fields: Fields, owner: Owner, request: web.Request) -> Document:
     """Drain, unload, and tell what became of each."""
     begun = monotonic()
-    selection, order = _read_order(control, fields, owner, "unload")
+    selection, order = await _read_order(control, fields, owner, "unload")
     fields.finish()
     outcomes = await control.operator.unload(selection, order)
     return documents.describe_report(control, outcomes, monotonic() - begun)
@@ -119,7 +124,7 @@ async def drain(control: Control, fields: Fields, owner: Owner, request: web.Req
         _, models = await control.operator.find(Selection(names))
         cancelled = [model.id for model in models if control.operator.drains.cancel(model.id)]
         return documents.begin(control) | {"draining": [], "cancelled": cancelled}
-    selection, order = _read_order(control, fields, owner, "drain")
+    selection, order = await _read_order(control, fields, owner, "drain")
     fields.finish()
     drains, _ = await control.operator.begin_unload(selection, order)
     return documents.begin(control) | {"draining": [one.model for one in drains], "cancelled": []}
@@ -141,9 +146,11 @@ async def load(control: Control, fields: Fields, owner: Owner, request: web.Requ
 
 async def hold(control: Control, fields: Fields, owner: Owner, request: web.Request) -> Document:
     """Keep models from coming up; with ``unload`` also drain those that are up."""
-    selection, order = _read_order(control, fields, owner, "hold")
+    selection, order = await _read_order(control, fields, owner, "hold")
     duration_s, reason, unloads = fields.seconds("duration_s"), fields.text("reason"), fields.flag("unload")
     fields.finish()
+    if len(reason) > _LONGEST_REASON:
+        raise BadArgumentError(f"The reason is longer than {_LONGEST_REASON} characters.", "Every refusal repeats it.")
     if duration_s is None or not 0 < duration_s <= _LONGEST_HOLD_S:
         raise BadArgumentError("A hold needs duration_s, a number of seconds.", "Say how long, at most a year.")
     everything = Selection(selection.names, selection.all, selection.tags, selection.patterns, selection.excepted)
@@ -165,7 +172,11 @@ async def hold(control: Control, fields: Fields, owner: Owner, request: web.Requ
         begun = monotonic()
         outcomes = await control.operator.unload(selection, order)
         gone = [item.model for item in outcomes if item.outcome in (words.UNLOADED, words.NOT_SEEN_FREE)]
-        await control.promises.remember_unloaded(held.hold.id, gone)
+        try:
+            await control.promises.remember_unloaded(held.hold.id, gone)
+        except LedgerError as error:
+            # What was done is told all the same.
+            log.warning("what was unloaded for %s was not written down: %s", held.hold.id, error.message)
         document["report"] = documents.describe_report(control, outcomes, monotonic() - begun)
     return document
 
@@ -176,6 +187,8 @@ async def release(control: Control, fields: Fields, owner: Owner, request: web.R
     fields.finish()
     if not (ids or names or is_all):
         raise BadArgumentError("Nothing was named.", "Name holds or models, or say all.")
+    # Also what somebody else has promised a moment ago.
+    await control.promises.catch_up()
     if is_all:
         ids = tuple(held.hold.id for held in control.promises.holds)
     released = [hold_id for hold_id in ids if await control.promises.release(hold_id)]

@@ -52,12 +52,21 @@ class Ledger:
 
         False the first time. A file that was moved away or replaced counts, and the new one is opened.
         """
-        if self._store.is_replaced:
-            self._store.close()
+        if self.is_replaced:
             path = os.path.join(self.folder, LEDGER)
-            self._use(open_for_writing(path) if self._writes else _open_or_nothing(self.folder))
+            # Opened first: where that fails, the one from before may come back to its place.
+            fresh = open_for_writing(path) if self._writes else _open_or_nothing(self.folder)
+            self._store.close()
+            self._use(fresh)
+            # From now on: what is in it already is read by whoever hears of this.
+            self._store.is_changed()
             return True
         return self._store.is_changed()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file was moved away or replaced since it was opened."""
+        return self._store.is_replaced
 
     def transaction(self) -> Transaction:
         """``with ledger.transaction():`` all that is changed within is done together, or nothing of it."""

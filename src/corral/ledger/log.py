@@ -110,7 +110,7 @@ def make_ids(count: int) -> list[str]:
 
 
 def _cut(entries: list[LogEntry], total: int, limit: int | None) -> tuple[list[LogEntry], int]:
-    shown = entries if limit is None else entries[-limit:]
+    shown = entries if limit is None else entries[max(0, len(entries) - limit) :]
     return shown, total - len(shown)
 
 
