@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from corral.ledger import read_owner
 from corral.sim.config import ModelSpec
 from corral.sim.control import Simulation, simulate
 from corral.sim.launch import pick_free_port
@@ -122,6 +123,26 @@ def test_keep(sim: Simulation, cli: Cli) -> None:
 
         assert refused.code == 6
         assert "is a gateway" in refused.err and "idle_match, idle_never" in refused.err
+
+
+def test_load_is_logged_by_name(sim: Simulation, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """load at a gateway is logged for its user, held or not, where the token is at hand; without it for a client."""
+    user = read_owner(os.environ).user
+    assert cli("load", "gamma").code == 0
+    assert (cli("hold", "gamma", "--for", "5m").code, cli("unload", "gamma").code) == (0, 0)
+    assert cli("load", "gamma").code == 8
+    assert cli("release", "--all").code == 0
+    monkeypatch.setenv("CORRAL_TOKEN_FILE", str(tmp_path / "no-such-file"))
+    assert cli("load", "gamma").code == 0
+    monkeypatch.delenv("CORRAL_TOKEN_FILE")
+
+    loads = [entry for entry in read(cli("log", "--json"))["entries"] if entry["command"] == "load"]
+
+    assert [(entry["user"], entry["outcome"]) for entry in loads] == [
+        (user, "requested"),
+        (user, "refused"),
+        ("client", "requested"),
+    ]
 
 
 def test_unload_of_a_busy_model(sim: Simulation, cli: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,28 @@ def test_changes_ask_for_json(tmp_path: Path, path: str) -> None:
                 assert (await house.ask("GET", path)).status >= 400
                 assert (await house.ask("POST", path, b'{"grace_s": "x", "model": 7}')).status == 400
                 assert (sim.state("alpha"), sim.state("beta")) == ("loaded", "unloaded")
+
+    run(work())
+
+
+def test_who_changes_is_believed_with_the_token(tmp_path: Path) -> None:
+    """Who loads or ejects a model is logged by the name in its headers only when the token comes with it."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                for path, secret, state in (
+                    ("load", "wrong", "loaded"),
+                    ("unload", TOKEN, "unloaded"),
+                    ("load", TOKEN, "loaded"),
+                ):
+                    signed = {"Corral_User": "an%C3%A1%1b", "Corral_Host": "box", "Corral_Token": secret}
+                    assert (await house.ask("POST", f"/models/{path}", {"model": "beta"}, **signed)).status == 200
+                    await house.until(partial(lambda wanted: sim.state("beta") == wanted, state))
+                rows = (await house.own("GET", "log"))["entries"]
+
+        assert [row["user"] for row in rows] == ["client", "an\u00e1\\e", "an\u00e1\\e"]
+        assert {row["host"] for row in rows[1:]} == {"box"}
 
     run(work())
 

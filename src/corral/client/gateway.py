@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from corral.client.router import Router
 
+TOKEN_HEADER, USER_HEADER, HOST_HEADER = "Corral-Token", "Corral-User", "Corral-Host"
+"""With the token a change that the router knows too may say who asks for it, percent-encoded."""
 TOKEN_NEEDED, ROUTER_KEY = "token_needed", "router_key"
 """Reasons of a gateway's 401 that have nothing to do with the key that was shown to it."""
 TOKEN_HINT = "It lies in the state folder of whoever runs the gateway; CORRAL_TOKEN_FILE names a copy of it."
@@ -39,7 +41,7 @@ class Gateway:
 
     def __init__(self, router: Router, token: str | None) -> None:
         self._router = router
-        self._headers = (("Corral-Token", token),) if token else ()
+        self._headers = ((TOKEN_HEADER, token),) if token else ()
 
     @property
     def url(self) -> str:

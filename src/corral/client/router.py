@@ -79,6 +79,8 @@ class Router:
         self._find_pinned = find_pinned
         self.gateway: str | None = None
         """The version of the Corral gateway that answers in the router's place, by its newest list; None if none."""
+        self.sign: Callable[[], tuple[tuple[str, str], ...]] | None = None
+        """Gives the headers by which a gateway is told who asks it for a change; None tells it nothing."""
         self._target = parse_url(url)
         self._timeouts = check_timeouts(timeouts) if timeouts is not None else Timeouts()
         self._ca_file = ca_file
@@ -246,7 +248,7 @@ class Router:
             self.gateway = reply.headers.get("corral-gateway")
             if is_list and (reply.status != 401 or self._guard.needs_proof):
                 return self._read(call, reply)
-        reply = self._transport.send(call, self._guard.key, until)
+        reply = self._transport.send(self._signed(call), self._guard.key, until)
         if is_list:
             self.gateway = reply.headers.get("corral-gateway")
         return self._read(call, reply)
@@ -256,7 +258,7 @@ class Router:
         limits = Timeouts(self._timeouts.connect_s, None, None)
         transport = Transport(self._target, limits, self._ca_file)
         try:
-            return self._read(call, transport.send(call, self._guard.key))
+            return self._read(call, transport.send(self._signed(call), self._guard.key))
         finally:
             transport.close()
 
@@ -292,6 +294,12 @@ class Router:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _signed(self, call: Call) -> Call:
+        """A change with who asks for it, where a gateway has answered; what has headers of its own says that itself."""
+        if call.method != "POST" or call.headers or self.gateway is None or self.sign is None:
+            return call
+        return Call(call.method, call.path, call.read, call.body, self.sign())
 
     def _read(self, call: Call, reply: Reply) -> Any:
         try:

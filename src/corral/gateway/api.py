@@ -14,7 +14,7 @@ from aiohttp import web
 
 from corral.gateway import borrowed
 from corral.gateway.admission import Refusal
-from corral.gateway.asking import Fields, name_client, parse_fields
+from corral.gateway.asking import Fields, name_client, parse_fields, read_signature
 from corral.gateway.bodies import Bodies, BodyError, build_own_bodies
 from corral.gateway.control import Control
 from corral.gateway.documents import describe_report
@@ -25,6 +25,7 @@ from corral.gateway.security import Guard
 from corral.gateway.settings import Settings
 from corral.ops import Outcome, Selection
 from corral.ops import outcome as words
+from corral.ops.promises import Owner
 from corral.wire import (
     AuthError,
     BadArgumentError,
@@ -115,7 +116,7 @@ class RouterRoutes:
         """An Eject with patience: drain, unload, and say so when it is gone; else that it is busy, and go on."""
         control = self._control
         name = fields.text("model")
-        order = Order(name_client(request, self._settings), "unload", control.rules.eject_grace_s)
+        order = Order(self._name(request), "unload", control.rules.eject_grace_s)
         try:
             drains, _ = await control.operator.begin_unload(Selection((name,)), order)
         except UnknownModelError:
@@ -139,7 +140,7 @@ class RouterRoutes:
         door = control.gate.door
         selection = Selection((), True, fields.names("tag"), (), fields.names("except"), tuple(door.pinned))
         order = Order(
-            name_client(request, self._settings),
+            self._name(request),
             "unload-all",
             control.rules.grace_s if grace_s is None else grace_s,
             force=fields.flag("force"),
@@ -159,7 +160,7 @@ class RouterRoutes:
         except UnknownModelError:
             return refuse(_refuse_request(404, "model is not found", "unknown_model", "not_found_error"))
         model = models[0]
-        owner = name_client(request, self._settings)
+        owner = self._name(request)
         if not control.gate.door.is_careful:
             with control.gate.loading(model.id):
                 await control.router.send_apart(load_model(model.id))
@@ -173,6 +174,11 @@ class RouterRoutes:
         if outcome.outcome in (words.LOADED, words.ALREADY_LOADED):
             return answer({"success": True})
         return refuse(_refuse_load(outcome))
+
+    def _name(self, request: web.Request) -> Owner:
+        """Who asks, for the log: by the connection, or as who has the token says."""
+        found = name_client(request, self._settings)
+        return read_signature(request, found) if self._guard.has_token(request) else found
 
 
 def _answer_unload(drain: Drain, outcome: Outcome) -> web.StreamResponse:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
+from corral.client.gateway import HOST_HEADER, USER_HEADER
 from corral.gateway.security import find_client
 from corral.gateway.settings import Settings
 from corral.ops import Selection
@@ -106,6 +108,12 @@ def name_client(request: web.Request, settings: Settings) -> Owner:
     peer = None if request.transport is None else request.transport.get_extra_info("peername")
     host = str(peer[0]) if isinstance(peer, tuple) and peer else "localhost"
     return Owner(find_client(request, settings) or "client", host)
+
+
+def read_signature(request: web.Request, default: Owner) -> Owner:
+    """Who asks, when the headers say so; to be believed only with the token."""
+    user, host = (unquote(request.headers.get(name, "")) for name in (USER_HEADER, HOST_HEADER))
+    return Owner(_clean(user) if user else default.user, _clean(host) if host else default.host)
 
 
 def _clean(text: Any) -> str:

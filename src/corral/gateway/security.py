@@ -21,6 +21,7 @@ from stat import S_IMODE, S_ISREG
 
 from aiohttp import web
 
+from corral.client.gateway import TOKEN_HEADER
 from corral.gateway.admission import Refusal
 from corral.gateway.replies import refuse
 from corral.gateway.settings import Settings
@@ -28,7 +29,6 @@ from corral.wire import BadArgumentError, escape_controls
 from corral.wire.bodies import read_media_type
 
 TOKEN_FILE = "token"
-TOKEN_HEADER = "Corral-Token"
 _OWN_ENDINGS = (".localhost", ".internal")
 _MAX_TOKEN_BYTES = 4096
 
@@ -58,6 +58,10 @@ class Guard:
         """For ``/models/*``: a key where clients need one, no web page behind it, JSON."""
         refusal = check_client(request, self._settings) or check_change(request, self._settings)
         return None if refusal is None else refuse(refusal)
+
+    def has_token(self, request: web.BaseRequest) -> bool:
+        """Whether who asks may use Corral's own API."""
+        return check_token(request, self._token, self._settings) is None
 
     def check_token(self, request: web.BaseRequest) -> web.Response | None:
         """For ``/corral/v1/*``: the token, or a unix socket's peer of the same user."""

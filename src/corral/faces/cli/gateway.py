@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from json import dumps
 from os import environ
+from urllib.parse import quote
 
 from corral.client import DEFAULT_URL, Router, Timeouts
-from corral.client.gateway import Gateway
+from corral.client.gateway import HOST_HEADER, TOKEN_HEADER, USER_HEADER, Gateway
 from corral.config import Flags, load_config, read_key_file
 from corral.faces.cli.deeds import Deed, show_deeds
 from corral.faces.cli.documents import begin_document
@@ -69,6 +70,18 @@ def sign() -> dict[str, Any]:
     """Who asks, for the gateway's log."""
     owner = read_owner(environ)
     return {"user": owner.user, "host": owner.host}
+
+
+def sign_change() -> tuple[tuple[str, str], ...]:
+    """Who asks, as the headers of a change that a router knows too; nothing without the token."""
+    try:
+        token = read_token()
+    except CorralError:
+        # It is asked for as any client would.
+        token = None
+    owner = read_owner(environ)
+    named = ((USER_HEADER, quote(owner.user)), (HOST_HEADER, quote(owner.host)))
+    return () if token is None else ((TOKEN_HEADER, token), *named)
 
 
 # Unload.

@@ -40,12 +40,19 @@ def open_router(args: Namespace, *, is_single_call: bool = False, sees_machine: 
         timeouts=Timeouts(connect_s, read_s, total_s),
         key_elsewhere=config.key_elsewhere,
     )
+    router.sign = _sign
     if sees_machine:
         from corral.machine import Machine
 
         target = router.target
         router.meter = Machine.for_router(target.host, target.port, target.socket_path)
     return router
+
+
+def _sign() -> tuple[tuple[str, str], ...]:
+    from corral.faces.cli.gateway import sign_change
+
+    return sign_change()
 
 
 def find_home(router: Router) -> str:
