@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import socket
 import ssl
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,32 @@ def test_it_ends_whatever_is_going_on() -> None:
         connection.getresponse()
     connection.close()
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_it_leaves_no_connection_behind(over_tls: bool) -> None:
+    """The end of the block closes every connection: also one just accepted, and one that never greets over TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if over_tls else None
+    if context is not None:
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    came: list[socket.socket] = []
+    left: list[socket.socket] = []
+
+    def come(sim: Simulation) -> bool:
+        came.append(connect(sim))
+        return True
+
+    for _ in range(10):
+        with simulate(tls=context) as sim:
+            come(sim)
+            # From the loop itself, so that it accepts this one in the very round that is told of the end.
+            sim.wait_until(partial(come, sim))
+        sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.family == socket.AF_INET]
+        left += [one for one in sockets if one.fileno() >= 0 and one.getsockname()[1] == sim.port]
+    for connection in came:
+        connection.close()
+
+    assert left == []
 
 
 def test_crashed_child() -> None:

@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, unquote
 JSON_TYPE = "application/json; charset=utf-8"
 _MAX_HEAD = 64 << 10
 _MAX_BODY = 64 << 20
+_ROUNDS_TO_SERVE = 3
+"""So many rounds of the loop after asyncio has accepted a connection, ``_serve`` knows of it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class HttpServer:
     idle_drop_s: float = 5.0
     requests_per_connection: int = 100
     _server: asyncio.Server | None = None
+    _tls: ssl.SSLContext | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -82,12 +85,19 @@ class HttpServer:
         if unix_socket is not None:
             self._server = await asyncio.start_unix_server(self._serve, unix_socket)
             return 0
-        self._server = await asyncio.start_server(self._serve, host, port, backlog=512, ssl=tls)
+        self._tls = tls
+        self._server = await asyncio.start_server(self._serve, host, port, backlog=512)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening and end every connection, also one that has only just been accepted."""
         if self._server is not None:
+            loop = asyncio.get_running_loop()
+            for listener in self._server.sockets:
+                loop.remove_reader(listener.fileno())
+            # What was accepted would be forgotten unclosed by a server that is closed already.
+            for _ in range(_ROUNDS_TO_SERVE):
+                await asyncio.sleep(0)
             self._server.close()
         await self.drop_connections()
 
@@ -99,6 +109,8 @@ class HttpServer:
         for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Transports are closed by callbacks of the loop's next round.
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -106,7 +118,13 @@ class HttpServer:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
+            if self._tls is not None:
+                # Not left to asyncio's server, which tells of no connection before both sides have greeted.
+                await writer.start_tls(self._tls)
             await _Connection(self, reader, writer).run()
+            # A client may be slow to take the rest, or over TLS to say goodbye.
+            writer.close()
+            await writer.wait_closed()
         except ResetError:
             _reset(writer)
         except (OSError, EOFError, asyncio.CancelledError):
