@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -31,11 +31,19 @@ SOURCE = str(Path(corral.__file__).parent.parent)
 
 
 @contextmanager
-def serving(router: str, folder: Path, listen: str = "127.0.0.1:0") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``corral serve`` as a process of its own, and its address."""
+def serving(
+    router: str, folder: Path, listen: str = "127.0.0.1:0", ignored: Sequence[int] = ()
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``corral serve`` as a process of its own, and its address; ``ignored`` are signals that its parent ignores."""
     environ = os.environ | {"PYTHONPATH": SOURCE, "CORRAL_STATE_DIR": str(folder)}
     command = [sys.executable, "-m", "corral", "serve", "--router", router, "--listen", listen, "--json"]
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def ignore() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    talk = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=talk, text=True, preexec_fn=ignore)
     assert process.stdout is not None
     try:
         yield process, json.loads(process.stdout.readline())["listening"][0]
@@ -86,6 +94,22 @@ def test_gateway_killed_under_load(tmp_path: Path) -> None:
                     assert (status, b"rendering" in body) == (503, True)
                     assert (await chat(session, url, "alpha", 3))[0] == 200
             assert sim.spawn_count("beta") == 0
+
+    run(work())
+
+
+def test_terminal_that_closes(tmp_path: Path) -> None:
+    """A gateway that was started with nohup goes on when its terminal closes, and ends when it is told to."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim, serving(sim.url, tmp_path, ignored=[signal.SIGHUP]) as (process, url):
+            process.send_signal(signal.SIGHUP)
+            async with aiohttp.ClientSession() as session:
+                for _ in range(10):
+                    async with session.get(f"{url}/corral/v1/health") as response:
+                        assert await response.json() == {"status": "ok"}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
 
     run(work())
 

@@ -97,9 +97,14 @@ def test_holds_show_in_every_answer(tmp_path: Path) -> None:
                         await house.ask("GET", "/corral/v1/pins", Corral_Token=TOKEN),
                         await house.ask("POST", "/models/unload-all", {"except": ["alpha"]}),
                         await house.ask("POST", "/models/unload-all", b"["),
+                        await house.ask("POST", "/infill", b"x", Expect="100-continue", Content_Length="999999999"),
                     ]
-                    assert [200, 404, 200, 404, 200, 200, 400] == [reply.status for reply in replies[2:]]
-                    return [reply.headers.get("corral-holds") for reply in replies]
+                    assert [200, 404, 200, 404, 200, 200, 400, 413] == [reply.status for reply in replies[2:]]
+                    events = f"{house.url}/corral/v1/events"
+                    async with house.session.get(events, headers={"Corral-Token": TOKEN}) as stream:
+                        assert (stream.status, stream.headers["Server"].partition("/")[0]) == (200, "corral")
+                        told = stream.headers.get("Corral-Holds")
+                    return [told, *(reply.headers.get("corral-holds") for reply in replies)]
 
                 first = (await house.own("POST", "hold", {"models": "beta", "duration_s": 600, "reason": "a game"}))[
                     "hold"

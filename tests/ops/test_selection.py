@@ -90,3 +90,12 @@ def test_pinned_models_are_chosen_by_name_only() -> None:
 def spared(selection: Selection) -> list[tuple[str, str]]:
     """Ids and actions of what is left alone because it is pinned."""
     return [(item.model.id, item.action) for item in plan_spared(LIST, selection)]
+
+
+def test_thousands_of_unknown_names_are_told_in_short() -> None:
+    """Of very many unknown names some are named, the rest counted, and none is forgotten by programs."""
+    names = [f"nobody-{number}" for number in range(10_000)]
+    with pytest.raises(UnknownModelError, match="nobody-19 and 9980 more") as caught:
+        select(LIST, Selection(tuple(names)))
+    assert len(caught.value.message) < 500
+    assert caught.value.names == tuple(names)

@@ -11,6 +11,7 @@ from corral import __version__
 from corral.gateway import documents
 from corral.gateway.control import Control
 from corral.gateway.documents import Document
+from corral.gateway.replies import GATEWAY_HEADER, HOLDS_HEADER, SERVER, name_holds
 
 HEARTBEAT_S = 15.0
 _PAUSE_S = 0.05
@@ -53,9 +54,10 @@ class Changes:
 
 async def follow_changes(control: Control, request: web.Request) -> web.StreamResponse:
     """Tell one listener everything until it leaves."""
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "Corral-Gateway": __version__}
-    )
+    own = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "Server": SERVER}
+    response = web.StreamResponse(headers=own | {GATEWAY_HEADER: __version__})
+    if holds := control.gate.list_holds():
+        response.headers[HOLDS_HEADER] = name_holds(holds)
     changed = asyncio.Event()
     control.subscribe(changed.set)
     try:

@@ -49,13 +49,10 @@ class Dispatch:
             lane = self._own.get((request.method, path)) or self._find_api(path)
             if lane is not None:
                 return _tell_holds(await _answer_own(answer_itself, request), lane)
-            if "Expect" in request.headers:
-                refusal = await self._answer_expectation(request)
-                if refusal is not None:
-                    return refusal
             for prefix, proxy in self._prefixes:
                 if not prefix or path == prefix or path.startswith(f"{prefix}/"):
-                    return _tell_holds(await proxy.handle(request), proxy.lane)
+                    refusal = await self._answer_expectation(request) if "Expect" in request.headers else None
+                    return _tell_holds(refusal or await proxy.handle(request), proxy.lane)
             return reject(404, "No router is behind this path.", "no_router", "not_found_error")
 
         return handle

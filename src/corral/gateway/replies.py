@@ -16,7 +16,7 @@ GATEWAY_HEADER = "Corral-Gateway"
 """On every answer of the gateway's own and on lists of models: by it a client knows that this is a gateway."""
 
 HOLDS_HEADER = "Corral-Holds"
-"""On every answer while something is held: the ids of the holds in force."""
+"""On every answer that is about a router while something is held there: the ids of the holds in force."""
 _MOST_HOLDS = 20
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MANY = 3
+_MOST_TOLD = 20
 
 
 class Selection(Record):
@@ -78,10 +79,13 @@ def find_models(listing: Listing, names: Iterable[str]) -> list[Model]:
 def explain_unknown(listing: Listing, names: Sequence[str]) -> UnknownModelError:
     """The error for names that are no model's, with the nearest ids and aliases."""
     nearest: list[str] = []
-    for name in names:
+    # Of ten thousand names, as a program may send, nobody reads more than these.
+    told = names[:_MOST_TOLD]
+    for name in told:
         nearest += [near for near in suggest(listing, name) if near not in nearest]
     plural = "s" if len(names) > 1 else ""
-    message = f"Unknown model{plural}: {', '.join(show_name(name) for name in names)}."
+    rest = f" and {len(names) - len(told)} more" if len(names) > len(told) else ""
+    message = f"Unknown model{plural}: {', '.join(show_name(name) for name in told)}{rest}."
     if nearest:
         hint = f"Did you mean {' or '.join(show_name(near) for near in nearest[:_MANY])}?"
     elif listing.models:

@@ -97,7 +97,9 @@ async def _serve(settings: Settings, args: Namespace, console: Console) -> int:
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end)
+        # What the parent ignores, as nohup does, stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end)
     await gateway.start()
     try:
         _tell_start(gateway, settings, args, console)
