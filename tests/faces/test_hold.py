@@ -76,6 +76,11 @@ class Holding:
         self._reader.join(_DEADLINE_S)
         return code, [told.get("event", "") for told in self.events]
 
+    def close(self) -> None:
+        """End it, and read what it told to the end, before anybody else takes its pipe."""
+        self.process.kill()
+        self._reader.join(_DEADLINE_S)
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -83,15 +88,19 @@ class Holding:
 
 
 @pytest.fixture
-def hold(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Holding]:
-    """Starts a hold and returns when it has begun."""
+def hold(spawn: Callable[..., subprocess.Popen[str]]) -> Iterator[Callable[..., Holding]]:
+    """Starts a hold and returns when it has begun; what still holds at the end is killed."""
+    started: list[Holding] = []
 
     def start(*argv: str, **options: Any) -> Holding:
         holding = Holding(spawn("hold", *argv, "--json", stderr=subprocess.DEVNULL, **options))
+        started.append(holding)
         holding.wait_for("begun")
         return holding
 
-    return start
+    yield start
+    for holding in started:
+        holding.close()
 
 
 def ask(url: str, model: str) -> int:
