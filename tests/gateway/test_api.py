@@ -78,6 +78,7 @@ def test_every_answer_is_as_described(tmp_path: Path) -> None:
                         taken = operation["requestBody"]["content"]["application/json"]["schema"]
                         check(body, taken, f"what {path} takes")
                         assert set(body) <= set(taken["properties"])
+                        assert {"user", "host"} <= set(taken["properties"]) and not taken["additionalProperties"]
                     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
                     check(await house.own(method, name, body), schema, f"{method} {path}")
                     asked.add((method, path))
@@ -122,7 +123,9 @@ def test_token_is_needed(tmp_path: Path, endpoint: Any) -> None:
         ("unload", {"models": "alpha", "forse": True}, 400, "forse"),
         ("unload", {"models": "alpha", "force": "yes"}, 400, "force"),
         ("load", {}, 400, "No model"),
+        ("unpin", {}, 400, "No model"),
         ("release", {}, 400, "Nothing was named"),
+        ("hold", {"models": "alpha", "duration_s": 366 * 86400 + 1}, 400, "duration_s"),
         ("release", {"models": "nobody"}, 404, "nobody"),
         ("sets", {"name": " "}, 400, "name"),
         ("pin", [], 400, "object"),
@@ -294,6 +297,39 @@ def test_who_asks(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("", 3), ("limit=0", 0), ("limit=2", 2), ("limit=1e9", 3), ("since_s=1e12", 3), ("since_s=0", 0)]
+    + [
+        (f"{name}={value}", None) for name in ("limit", "since_s") for value in ("-1", "NaN", "inf", "1e99", "x", "%00")
+    ],
+)
+def test_log_takes_numbers(tmp_path: Path, query: str, count: int | None) -> None:
+    """What limits the log is any number from 0 on, and nothing else."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                for name in ("a", "b", "c"):
+                    await house.own("POST", "sets", {"name": name})
+                reply = await house.ask("GET", f"/corral/v1/log?{query}", Corral_Token=TOKEN)
+                assert (200 if count is not None else 400) == reply.status
+                assert count is None or len(reply.json["entries"]) == count
+
+    run(work())
+
+
+def test_nameless_set(tmp_path: Path) -> None:
+    """To forget a set takes its name."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim:
+            async with housed(sim.url, tmp_path) as house:
+                assert (await house.ask("DELETE", "/corral/v1/sets", {}, Corral_Token=TOKEN)).status == 400
+
+    run(work())
+
+
 def test_looks_are_no_use(tmp_path: Path) -> None:
     """Monitoring never counts as use: it neither ends a model's idle time nor keeps a drain waiting."""
 
@@ -323,6 +359,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
                     reply = await house.ask(method, f"/corral/{path}", Corral_Token=TOKEN)
                     assert reply.status in (404, 405)
                     assert reply.error["message"]
+                    assert (reply.status == 405) == ("allow" in reply.headers)
                 assert {entry.path for entry in sim.requests()[before:]} <= {"/models", "/models/sse", "/props"}
 
     run(work())

@@ -178,8 +178,9 @@ def test_router_hung(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["html", "cut", "status", "reset-before"])
-def test_router_answers_garbage(tmp_path: Path, fault: str) -> None:
-    """What the router says instead of its list hurts nobody, and the next good list is believed again."""
+def test_router_answers_garbage(tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What the router says instead of its list hurts nobody, is logged once, and the next good list is believed."""
+    caplog.set_level("INFO", "corral.gateway")
 
     async def work() -> None:
         with simulate(models=PAIR) as sim:
@@ -198,6 +199,8 @@ def test_router_answers_garbage(tmp_path: Path, fault: str) -> None:
                 house.control.watcher.hurry()
                 await house.until(lambda: house.control.watcher.error is None)
                 assert (await house.ask("POST", "/models/unload-all")).json["ok"] is True
+                said = [record.getMessage() for record in caplog.records if record.getMessage().startswith(sim.url)]
+                assert ["gives no list", "gives its list"] == [" ".join(line.split()[1:4]) for line in said]
 
     run(work())
 

@@ -16,7 +16,8 @@ from corral.ops import Selection
 from corral.ops.promises import Owner
 from corral.wire import BadArgumentError, escape_controls
 
-_MAX_SECONDS = 366 * 86400.0
+MAX_SECONDS = 366 * 86400
+"""More is a mistake."""
 
 
 class Fields:
@@ -41,7 +42,7 @@ class Fields:
         self._read.add(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
             raise BadArgumentError(f"{name} must be a number of seconds, from 0 to a year.")
         return float(value)
 

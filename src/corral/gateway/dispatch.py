@@ -109,4 +109,7 @@ async def _answer_own(answer_itself: Handler, request: web.BaseRequest) -> web.S
     except web.HTTPException as error:
         said = {404: "There is nothing under this path.", 405: "This path takes another method."}
         kind = "not_found_error" if error.status == 404 else "invalid_request_error"
-        return reject(error.status, said.get(error.status, error.reason), "bad_request", kind)
+        response = reject(error.status, said.get(error.status, error.reason), "bad_request", kind)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response

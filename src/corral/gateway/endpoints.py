@@ -18,6 +18,7 @@ from corral.gateway.openapi import (
     MODELS,
     NAMES,
     REPORT,
+    SPAN,
     STATE,
     TEXT,
     TIME,
@@ -55,18 +56,23 @@ async def show_openapi(control: Control, fields: Fields, owner: Owner, request: 
 
 
 _SELECTED = ALL | {
-    "grace_s": TIME | {"description": "how long requests in flight are waited for"},
+    "grace_s": SPAN | {"description": "how long requests in flight are waited for"},
     "force": FLAG | {"description": "unload all the same when that is over, and cut them"},
     "refuse": FLAG | {"description": "refuse new requests at once instead of keeping them waiting"},
 }
 _NOTHING = an_object({})
 _NAMED = an_object({"models": NAMES}, "models")
-_HELD = _SELECTED | {"duration_s": TIME, "reason": TEXT, "unload": FLAG | {"description": "drain what is up"}}
+_HELD = _SELECTED | {
+    "duration_s": SPAN | {"exclusiveMinimum": 0},
+    "reason": TEXT | {"maxLength": services.LONGEST_REASON},
+    "unload": FLAG | {"description": "drain what is up"},
+}
 _RELEASED = {"holds": NAMES, "models": NAMES, "all": FLAG}
-_LOGGED = {"since_s": TEXT, "model": TEXT, "limit": TEXT}
+_LOGGED = {"since_s": {"type": "number", "minimum": 0}, "model": TEXT, "limit": {"type": "integer", "minimum": 0}}
 _PIN = an_object({"id": TEXT, "user": TEXT, "host": TEXT, "pinned": TIME}, "id", "user", "host", "pinned")
 _SET = an_object({"name": TEXT, "models": MODELS, "saved": TIME}, "name", "models", "saved")
 _ENTRY = an_object({"time": TIME, "user": TEXT, "command": TEXT, "name": TEXT, "outcome": TEXT}, "time", "outcome")
+_SET_NAME: Schema = TEXT | {"minLength": 1}
 _LET_OUT = a_list(an_object({"id": TEXT, "holds": MODELS}, "id", "holds"))
 _COUNT: Schema = {"type": "integer"}
 
@@ -99,11 +105,11 @@ _TABLE: tuple[tuple[str, str, str, Schema, Schema, Work], ...] = (
     ("POST", "unpin", "Unpin models", _NAMED, an_answer(models=MODELS), services.unpin),
     ("GET", "sets", "The remembered sets", _NOTHING, an_answer(sets=a_list(_SET)), services.show_sets),
     (
-        *("POST", "sets", "Remember a set", an_object({"name": TEXT, "models": NAMES}, "name")),
+        *("POST", "sets", "Remember a set", an_object({"name": _SET_NAME, "models": NAMES}, "name")),
         *(an_answer(name=TEXT, models=MODELS, replaced={}), services.save),
     ),
     (
-        *("DELETE", "sets", "Forget a set", an_object({"name": TEXT}, "name")),
+        *("DELETE", "sets", "Forget a set", an_object({"name": _SET_NAME}, "name")),
         *(an_answer(forgotten=FLAG), services.forget),
     ),
     (

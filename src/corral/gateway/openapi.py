@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from corral import __version__
+from corral.gateway.asking import MAX_SECONDS
 
 if TYPE_CHECKING:
     from corral.gateway.endpoints import Endpoint
@@ -14,6 +15,7 @@ Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 TIME: Schema = {"type": "number", "description": "seconds"}
+SPAN: Schema = {"type": "number", "description": "seconds, at most a year", "minimum": 0, "maximum": MAX_SECONDS}
 MODELS: Schema = {"type": "array", "items": {"type": "string"}}
 NAMES: Schema = {"oneOf": [TEXT, MODELS], "description": "ids or aliases"}
 FLAG: Schema = {"type": "boolean"}
@@ -43,9 +45,9 @@ ALL: Schema = {
     "match": NAMES | {"description": "globs"},
     "except": NAMES,
     "include_pinned": FLAG,
-    "user": TEXT | {"description": "who asks, for the log"},
-    "host": TEXT,
 }
+_SIGNED: Schema = {"user": TEXT | {"description": "who asks, for the log"}, "host": TEXT}
+"""In every body."""
 HOLD: Schema = an_object(
     {
         "id": TEXT,
@@ -122,5 +124,8 @@ def _describe(endpoint: Endpoint) -> Schema:
     if endpoint.method == "GET":
         operation["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()]
     else:
-        operation["requestBody"] = {"content": {"application/json": {"schema": endpoint.takes}}}
+        # A field that is not here is refused: a misspelt one would do nothing in silence.
+        schema = endpoint.takes | {"properties": fields | _SIGNED, "additionalProperties": False}
+        content = {"application/json": {"schema": schema}}
+        operation["requestBody"] = {"content": content, "required": "required" in schema}
     return operation

@@ -21,10 +21,10 @@ from corral.ops.documents import describe_entry
 from corral.ops.promises import Owner
 from corral.wire import BadArgumentError, UnreachableError
 
-_LONGEST_HOLD_S = 366 * 86400.0
-_LONGEST_REASON = 1000
+LONGEST_REASON = 1000
 _FRESH_S = 2.0
 _LOG_ENTRIES = 200
+_MOST = 1e12
 
 
 # Looking.
@@ -149,9 +149,9 @@ async def hold(control: Control, fields: Fields, owner: Owner, request: web.Requ
     selection, order = await _read_order(control, fields, owner, "hold")
     duration_s, reason, unloads = fields.seconds("duration_s"), fields.text("reason"), fields.flag("unload")
     fields.finish()
-    if len(reason) > _LONGEST_REASON:
-        raise BadArgumentError(f"The reason is longer than {_LONGEST_REASON} characters.", "Every refusal repeats it.")
-    if duration_s is None or not 0 < duration_s <= _LONGEST_HOLD_S:
+    if len(reason) > LONGEST_REASON:
+        raise BadArgumentError(f"The reason is longer than {LONGEST_REASON} characters.", "Every refusal repeats it.")
+    if duration_s is None or duration_s <= 0:
         raise BadArgumentError("A hold needs duration_s, a number of seconds.", "Say how long, at most a year.")
     everything = Selection(selection.names, selection.all, selection.tags, selection.patterns, selection.excepted)
     listing, models = await control.operator.find(everything)
@@ -216,6 +216,8 @@ async def unpin(control: Control, fields: Fields, owner: Owner, request: web.Req
     """Let rules choose these models again."""
     names, who = fields.names("models"), fields.owner(owner)
     fields.finish()
+    if not names:
+        raise BadArgumentError("No model was named.", 'Send {"models": ["NAME"]}.')
     ids = [control.gate.resolve(name) or name for name in names]
     removed = await control.promises.unpin(ids)
     await control.promises.record(who, "unpin", [(model, "unpinned", None, "") for model in removed])
@@ -238,6 +240,8 @@ async def forget(control: Control, fields: Fields, owner: Owner, request: web.Re
     """Forget a set."""
     name, who = fields.text("name"), fields.owner(owner)
     fields.finish()
+    if not name:
+        raise BadArgumentError("No set was named.", 'Send {"name": "NAME"}.')
     found = await control.promises.forget_set(name)
     await control.promises.record(who, "forget", [(name, "forgotten", None, "")] if found else [])
     return documents.begin(control) | {"forgotten": found}
@@ -246,6 +250,10 @@ async def forget(control: Control, fields: Fields, owner: Owner, request: web.Re
 def _read_number(text: str, name: str) -> float | None:
     if not text:
         return None
-    if not (text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 12):
-        raise BadArgumentError(f"{name} must be a number.")
-    return float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _MOST:
+        raise BadArgumentError(f"{name} must be a number from 0 on.")
+    return value

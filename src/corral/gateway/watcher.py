@@ -16,7 +16,7 @@ from corral.client.aio_engine import follow_stream
 from corral.gateway.gate import Gate
 from corral.gateway.logs import log
 from corral.ops import Heard, StreamLost, StreamOpened
-from corral.wire import CorralError, Event, Listing, NotARouterError, UnreachableError, list_models
+from corral.wire import CorralError, Event, Listing, NotARouterError, UnreachableError, escape_controls, list_models
 from corral.wire.props import ask_props
 
 LOOK_S = 2.0
@@ -107,7 +107,7 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        asked_at = self._clock()
+        asked_at, before = self._clock(), self.error
         try:
             listing: Listing = await self._router.send(list_models())
             if asked_at - self._settings_at >= _SETTINGS_S:
@@ -122,10 +122,19 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - without looks nothing would ever be known again
             log.error("internal error: %s: %s", type(error).__name__, error)
             self.error = UnreachableError("The router could not be looked at.", "The gateway's log says more.")
+        self._tell_change(before)
         async with self._looked:
             self._asked_at = asked_at
             self._looked.notify_all()
         return self.error is None
+
+    def _tell_change(self, before: CorralError | None) -> None:
+        """Once when the router begins to fail, and once when it is well again."""
+        error, where = self.error, self._router.url
+        if error is not None and before is None:
+            log.warning("%s gives no list of models: %s", where, escape_controls(f"{error.message} {error.hint}"))
+        elif error is None and before is not None:
+            log.info("%s gives its list of models again", where)
 
     async def _read_settings(self, now: float) -> None:
         """The router's maximum, and whether it loads what requests name."""
