@@ -105,7 +105,7 @@ def test_selection_by_tag_pattern_and_exception(use: Use) -> None:
 
 def test_loading_model_is_let_up_and_never_killed(use: Use) -> None:
     """A loading model comes up before it is unloaded; ``at_once`` kills it."""
-    with simulate(models=("a", "b"), load_s=0.3) as sim:
+    with simulate(models=(ModelSpec("a", load_s=0.3), ModelSpec("b", load_s=60.0))) as sim:
         sim.load("a")
         report = use(sim.url, lambda router: router.unload("a"))
         assert report.ok and report.outcomes[0].exit_code is None

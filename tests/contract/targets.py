@@ -16,7 +16,7 @@ SPECS = (
     ModelSpec(PLAIN),
     ModelSpec(QUOTED, aliases=("al1", "al2"), tags=("t1", "t2")),
     ModelSpec(EMOJI),
-    ModelSpec(BUSY, stop_timeout_s=1, load_s=0.04, metrics=True),
+    ModelSpec(BUSY, stop_timeout_s=1, load_s=0.4, metrics=True),
     ModelSpec(BROKEN, fails_with=1),
     ModelSpec(NAP, sleep_idle_s=1),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.contract.eras import EXPECTED
-from tests.contract.kit import NAP, PLAIN, QUOTED, Server, follow
+from tests.contract.kit import NAP, PLAIN, QUOTED, Server, follow, wait_until
 
 
 def test_walk_of_a_model(router: Server) -> None:
@@ -75,12 +76,16 @@ def test_sleep_and_wake(router: Server) -> None:
     if not EXPECTED.has_events:
         assert router.ask("GET", "/models/sse").status == 404
         return
-    router.bring_up(NAP)
+    asleep = {"status": "sleeping"}
     with follow(router) as events:
+
+        def list_since_sleep() -> list[dict[str, Any]]:
+            told = [event["data"] for event in events.of(NAP)]
+            return told[told.index(asleep) :]
+
+        router.bring_up(NAP)
         events.wait_for(NAP, "sleeping")
         router.chat(NAP, 1)
-        events.wait_for(NAP, "loaded")
-        told = [event["data"] for event in events.of(NAP)]
-    assert told[0] == {"status": "sleeping"}
-    assert {"status": "loaded"} in told
+        wait_until(lambda: {"status": "loaded"} in list_since_sleep(), "awake again")
+        told = list_since_sleep()
     assert told[1]["status"] == "loading"

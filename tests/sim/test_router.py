@@ -38,7 +38,7 @@ class Client(threading.Thread):
 
 def test_killing_a_loading_model_hangs_the_queue_until_it_is_loaded_by_name() -> None:
     """Waiters of the killed model and those of others get nothing; a load of the stuck model answers all."""
-    with simulate(SimConfig((ModelSpec("a", load_s=0.5), ModelSpec("b")))) as sim:
+    with simulate(SimConfig((ModelSpec("a", load_s=1.0), ModelSpec("b")))) as sim:
         first = Client(sim, "a")
         sim.wait_for("a", "loading")
         sim.unload("a")
@@ -54,7 +54,7 @@ def test_killing_a_loading_model_hangs_the_queue_until_it_is_loaded_by_name() ->
 
 def test_the_hang_ends_when_the_waiters_leave() -> None:
     """Once nobody waits for the stuck model, requests for others are served."""
-    with simulate(SimConfig((ModelSpec("a", load_s=0.5), ModelSpec("b")))) as sim:
+    with simulate(SimConfig((ModelSpec("a", load_s=60.0), ModelSpec("b")))) as sim:
         connection = http.client.HTTPConnection("127.0.0.1", sim.port)
         connection.request("POST", "/v1/chat/completions", json.dumps({"model": "a"}))
         sim.wait_for("a", "loading")
@@ -68,7 +68,7 @@ def test_the_hang_ends_when_the_waiters_leave() -> None:
 
 def test_without_the_hang_waiters_are_refused() -> None:
     """Most of the time the real router answers the waiters of a killed load with 500."""
-    with simulate(SimConfig((ModelSpec("a", load_s=0.5),), queue_hangs=False)) as sim:
+    with simulate(SimConfig((ModelSpec("a", load_s=60.0),), queue_hangs=False)) as sim:
         client = Client(sim, "a")
         sim.wait_for("a", "loading")
         sim.unload("a")
