@@ -221,6 +221,37 @@ def test_restore_in_the_middle_of_the_unload(
         assert ("loaded", "loaded") == (sim.state("a"), sim.state("busy"))
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "outcomes", "left"),
+    [
+        ({"kind": "load-fails", "model": "a"}, 5, ["load_failed", "loaded"], "a"),
+        ({"kind": "reset-before", "path": "/props"}, 3, ["not_requested", "not_requested"], "a b"),
+    ],
+)
+def test_what_a_release_does_not_put_back_is_named(
+    hold: Callable[..., Holding],
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, Any],
+    code: int,
+    outcomes: list[str],
+    left: str,
+) -> None:
+    """What does not come back after a release, which forgets that it was to, is told with the command that loads it."""
+    with simulate(models=(ModelSpec("a", status="loaded"), ModelSpec("b", status="loaded"))) as sim:
+        monkeypatch.setenv("CORRAL_URL", sim.url)
+        holding = hold("--all", "--unload")
+        holding.wait_for("unloaded")
+        sim.set_fault(**fault)
+        released = cli("release", "--all", "--restore", "--json")
+        holding.end()
+
+    document = json.loads(released.out)
+    assert (code, outcomes) == (released.code, [model["outcome"] for model in document["models"]])
+    assert [["released"]] == [[row["outcome"] for row in document["released"]]]
+    assert f"'corral load {left}' does" in released.err
+
+
 def test_restore_where_nothing_was_unloaded(cli: Cli, url: str, hold: Callable[..., Holding]) -> None:
     """A hold that unloaded nothing owes nothing; a router that is away is told before anything is released."""
     holding = hold("alpha")

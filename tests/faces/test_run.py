@@ -359,6 +359,19 @@ def _read(descriptor: int) -> bytes:
 # While the command runs.
 
 
+def test_what_does_not_come_back_is_named(
+    spawn: Spawn, finish: Finish, cli: Cli, sim: Simulation, folder: Path
+) -> None:
+    """A model that fails to load again stops no other; it is told, quiet or not, with the command that loads it."""
+    sim.set_fault("load-fails", model="a")
+    result = finish(spawn("run", "-q", "--", "true"))
+
+    assert (0, "") == result[:2]
+    assert "corral: a: " in result.err and "'corral load a' does" in result.err
+    assert ("unloaded", "loaded") == (sim.state("a"), sim.state("b"))
+    assert not (folder / "leases.open").exists() and "Nothing to recover" in cli("recover").err
+
+
 def test_clients_do_not_bring_models_back(spawn: Spawn, finish: Finish, sim: Simulation, marks: Path) -> None:
     """What a client loads meanwhile is unloaded again, whether it was resident before or not, and that is said."""
     process = spawn("run", "--", "sh", "-c", f"echo x > {marks}/ready; read line", stdin=-1)

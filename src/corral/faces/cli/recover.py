@@ -11,7 +11,7 @@ from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import BLOCKED, DONE, FAILED, MIXED, code_of_error, code_of_report
 from corral.faces.cli.options import DRY_RUN, Option, Spec, tell_timeout
 from corral.faces.cli.records import AtGateway, find_router, look_at_ledger, open_ledger, record_report
-from corral.faces.cli.restoring import conclude
+from corral.faces.cli.restoring import conclude, tell_rest
 from corral.faces.cli.sets import show_models
 from corral.faces.cli.words import describe_error, describe_report, print_next_steps, print_outcomes
 from corral.ops.recovery import RECOVER, REFUSE, list_actors, plan_recovery
@@ -169,6 +169,8 @@ def _tell(result: Result, console: Console) -> None:
         if settled.report.outcomes:
             conclude(settled.report, lease.router.label, console)
         print_next_steps(settled.report, console)
+        if settled.is_over:
+            tell_rest(settled.report, console)
         if settled.unwritten is not None:
             console.warn(f"corral: {settled.unwritten.message} {settled.unwritten.hint}".rstrip())
         console.say(f"{lease.id} is over." if settled.is_over else f"{lease.id} stays open: say it again.")

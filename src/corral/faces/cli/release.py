@@ -18,7 +18,7 @@ from corral.faces.cli.records import (
 )
 from corral.faces.cli.sets import show_models
 from corral.faces.cli.unpin import find_ids
-from corral.wire import BadArgumentError, Record
+from corral.wire import BadArgumentError, CorralError, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,15 +207,20 @@ class Restoring:
 
 def put_back(models: Sequence[str], deeds: Sequence[Deed], url: str, args: Namespace, console: Console) -> int:
     """Load what was unloaded for holds that are released now; with ``--json`` the deeds are told here as well."""
-    from corral.faces.cli.restoring import conclude, restore
+    from corral.faces.cli.restoring import conclude, restore, tell_rest
     from corral.faces.cli.session import open_router
     from corral.faces.cli.words import describe_report, print_next_steps, print_outcomes
-    from corral.ops import LoadReport
+    from corral.ops import LoadReport, Outcome
+    from corral.ops.outcome import NOT_REQUESTED
 
     report = LoadReport((), 0.0)
     if models:
         with open_router(args, sees_machine=True) as router:
-            report = restore(router, models, console, timeout_s=args.timeout)
+            try:
+                report = restore(router, models, console, timeout_s=args.timeout)
+            except CorralError as error:
+                # The holds have ended, and with them what is remembered of these.
+                report = LoadReport(tuple(Outcome(model, NOT_REQUESTED, None) for model in models), 0.0, error=error)
     code = console.settle(code_of_report(report))
     if args.json:
         restored = describe_report(report, url, code)
@@ -228,5 +233,6 @@ def put_back(models: Sequence[str], deeds: Sequence[Deed], url: str, args: Names
         else:
             console.say("Nothing to load again: nothing was unloaded for it.")
     print_next_steps(report, console)
+    tell_rest(report, console)
     record_report(report, "release", url, console)
     return code

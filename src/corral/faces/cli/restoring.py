@@ -7,7 +7,7 @@ from corral.faces.cli.times import tell_duration, tell_time
 from corral.faces.cli.words import count
 from corral.ledger import LedgerError
 from corral.ops.restore import Restore
-from corral.wire import escape_controls, shorten, show_name
+from corral.wire import escape_controls, quote_name, shorten, show_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from corral.ops.promises import Hold, Moment
 
 _LONGEST_REASON = 80
+_NAMED = 8
+_NOT_MISSING = frozenset({"loaded", "already_loaded", "requested", "not_seen_loaded", "vanished"})
+"""Outcomes of models that are there, on their way, or cannot come back."""
 
 
 def restore(
@@ -92,6 +95,14 @@ def conclude(report: LoadReport, url: str, console: Console) -> None:
     if left:
         sentences.append(f"Not restored: {count(left)}.")
     console.say(" ".join(sentences))
+
+
+def tell_rest(report: LoadReport, console: Console) -> None:
+    """How what did not come back is had all the same, where nothing remembers any more that it was to."""
+    rest = [item.model for item in report.outcomes if item.outcome not in _NOT_MISSING]
+    if rest:
+        named = " ".join([quote_name(name) for name in rest[:_NAMED]] + ["..."] * (len(rest) > _NAMED))
+        console.warn(f"Nothing puts back the rest by itself: 'corral load {named}' does, when that is mended.")
 
 
 def _tell_hold(hold: Hold, now: Moment) -> str:

@@ -14,7 +14,7 @@ from corral.faces.cli.guarding import GuardThread
 from corral.faces.cli.lease import OpenLease
 from corral.faces.cli.progress import Progress
 from corral.faces.cli.records import record_deeds, record_report
-from corral.faces.cli.restoring import conclude
+from corral.faces.cli.restoring import conclude, tell_rest
 from corral.faces.cli.run_plan import measure_missing
 from corral.faces.cli.session import open_router
 from corral.faces.cli.times import tell_duration
@@ -285,6 +285,8 @@ class Tenure:
             warn_of_failures(settled.report, self._console)
             conclude(settled.report, self._router.url, self._console)
             print_next_steps(settled.report, self._console)
+            if settled.is_over:
+                tell_rest(settled.report, self._console)
         hidden = tuple(model for model in self._find_gone() if model not in self._plan.listed)
         left = self._find_gone() if self._args.no_restore else hidden
         if left:

@@ -40,7 +40,7 @@ NEXT_STEPS = {
     "not_seen_loaded": "The router goes on loading: 'corral wait NAME --for loaded' goes on waiting.",
     "vanished": "'corral ls' shows what the router lists now.",
     "load_failed": "The router's log says why; 'corral ls' shows the exit code.",
-    "no_room": "Unload what is not needed, or start the router with more --models-max; then say it again.",
+    "no_room": "Unload what is not needed, or start the router with more --models-max.",
     "held": "'corral holds' shows by whom; 'corral release' ends a hold.",
     "not_requested": "Nothing was asked of the router for it: give it more --timeout.",
     "refused": "The router's log says more; 'corral doctor' looks for what is wrong.",
