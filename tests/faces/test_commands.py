@@ -198,7 +198,7 @@ def test_wait_for_a_state_that_is_there(cli: Cli, router: RawRouter) -> None:
 
 def test_wait_says_who_did_not_come(cli: Cli, router: RawRouter) -> None:
     """When the time is up, each model's status is told, with exit 1 and the next step."""
-    result = cli("wait", "alpha", "beta", "--for", "loaded", "--timeout", "100ms")
+    result = cli("wait", "alpha", "beta", "--for", "loaded", "--timeout", "500ms")
 
     assert (1, "alpha   loaded\nbeta    still sleeping\n") == (result.code, result.out)
     assert "1 model not seen loaded" in result.err
@@ -207,7 +207,7 @@ def test_wait_says_who_did_not_come(cli: Cli, router: RawRouter) -> None:
 
 def test_wait_json(cli: Cli, router: RawRouter) -> None:
     """The wait's report as JSON."""
-    document = json.loads(cli("wait", "beta", "--for", "loaded", "--timeout", "100ms", "--json").out)
+    document = json.loads(cli("wait", "beta", "--for", "loaded", "--timeout", "500ms", "--json").out)
 
     assert (False, 1, [{"id": "beta", "status": "sleeping"}]) == (
         document["ok"],
@@ -255,7 +255,7 @@ def test_one_failure_does_not_stop_the_others(cli: Cli, router: RawRouter) -> No
 def test_model_that_never_unloads(cli: Cli, router: RawRouter) -> None:
     """A model still resident when the time is up is an error, and is not called unloaded."""
     router.on_post = lambda verb, model: SUCCESS
-    result = cli("unload", "alpha", "--timeout", "200ms")
+    result = cli("unload", "alpha", "--timeout", "500ms")
 
     assert 1 == result.code
     assert "not seen unloaded" in result.out
@@ -265,7 +265,7 @@ def test_model_that_never_unloads(cli: Cli, router: RawRouter) -> None:
 def test_loading_model_is_left_alone_until_time_is_up(cli: Cli, router: RawRouter) -> None:
     """A model that does not come up in time is not killed (6), unless --now says so, which warns."""
     router.models["alpha"] = "loading"
-    patient = cli("unload", "alpha", "--timeout", "200ms")
+    patient = cli("unload", "alpha", "--timeout", "500ms")
     posts = list(router.posts)
     now = cli("unload", "alpha", "--now")
 

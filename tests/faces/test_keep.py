@@ -107,7 +107,7 @@ def test_busy_models_stay(run_keep: Keep, router: RawRouter, card: Card) -> None
     card.in_flight = {"alpha": 1}
     card.last_active_s = {"beta": 5.0}
     card.on_look = lambda: None
-    result = run_keep("--idle", "40s", "--timeout", "100ms")
+    result = run_keep("--idle", "40s", "--timeout", "500ms")
 
     assert (0, [], "") == (result.code, router.posts, result.out)
     assert "nothing was unloaded" in result.err

@@ -74,7 +74,7 @@ def test_no_grace_at_all(cli: Cli) -> None:
 def test_time_is_up_before_the_grace(cli: Cli) -> None:
     """A --timeout shorter than the grace ends the wait, and is what the report names."""
     with simulate(SimConfig(models=(ModelSpec("a", status="loaded"),))) as sim, sim.busy("a"):
-        result = cli("--url", sim.url, "unload", "a", "--timeout", "0.3s")
+        result = cli("--url", sim.url, "unload", "a", "--timeout", "0.6s")
 
     assert 6 == result.code and "when the time was up; nothing was cut" in result.out
 
@@ -100,7 +100,7 @@ def test_bad_days(cli: Cli, case: str) -> None:
     # The second one takes its time, so that Corral is still there when the first comes back.
     models = (ModelSpec("a", status="loaded"), ModelSpec("b", status="loaded", exit_s=0.15))
     with simulate(SimConfig(models=models, faults=(fault,))) as sim:
-        result = cli("--url", sim.url, "unload", "--all", "--timeout", "1s")
+        result = cli("--url", sim.url, "unload", "--all", "--timeout", "3s")
 
     assert code == result.code, result
     assert text in result.out + result.err
