@@ -140,6 +140,14 @@ def test_files_of_keys_that_hold_none(tmp_path: Path, text: str) -> None:
         read(ROUTER, client_keys_file=str(path))
 
 
+@pytest.mark.parametrize(("encoding", "label"), [("utf-8", "jörg"), ("utf-8-sig", "jörg"), ("latin-1", "j\ufffdrg")])
+def test_labels_in_any_language(tmp_path: Path, encoding: str, label: str) -> None:
+    """A label may be anybody's name; in another encoding than UTF-8 it is one that can be written down all the same."""
+    path = tmp_path / "keys"
+    path.write_text("jörg key-a\n", encoding=encoding)
+    assert read(ROUTER, client_keys_file=str(path)).client_keys == ((label, "key-a"),)
+
+
 def test_rules() -> None:
     """What the gateway does by itself is set in the same table."""
     table = {

@@ -181,7 +181,8 @@ def _read_client_keys(path: str | None) -> tuple[tuple[str, str], ...]:
             f"The file of client keys {shown} cannot be read: {said}.", "Write one key a line, or 'label key'."
         ) from None
     found: list[tuple[str, str]] = []
-    for number, line in enumerate(data[:_MAX_KEYS_BYTES].decode("ascii", "surrogateescape").splitlines(), 1):
+    # Labels go into the ledger and the log, which take whole characters only.
+    for number, line in enumerate(data[:_MAX_KEYS_BYTES].decode("utf-8-sig", "replace").splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
