@@ -49,11 +49,18 @@ _SLACK_S = 0.5
 class PromiseKeeper:
     """What is promised about one router."""
 
-    def __init__(self, folder: str, url: str, gate: Gate, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        folder: str,
+        url: str,
+        gate: Gate,
+        clock: Callable[[], float] = monotonic,
+        read_now: Callable[[], Moment] = read_moment,
+    ) -> None:
         self.router: RouterKey = identify(url)
         self.owner: Owner = read_owner(os.environ)
         """Who runs the gateway."""
-        self._folder, self._gate, self._clock = folder, gate, clock
+        self._folder, self._gate, self._clock, self._read_now = folder, gate, clock, read_now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="corral-ledger")
         self._ledger: Ledger | None = None
         self._promises = Promises()
@@ -100,7 +107,7 @@ class PromiseKeeper:
         """Begin a hold (None: on all models but ``excepted``); it is in force when this returns. Raises LedgerError."""
 
         def add(ledger: Ledger) -> Hold:
-            moment = read_moment()
+            moment = self._read_now()
             return ledger.holds.add(
                 self.router,
                 models,
@@ -115,7 +122,7 @@ class PromiseKeeper:
         hold = await self._change(add)
         found = next((held for held in self.holds if held.hold.id == hold.id), None)
         # It may have ended in this moment: it was very short, or somebody was quick to release it.
-        return found or Held(hold, self._clock(), _tell_end(hold, read_moment()))
+        return found or Held(hold, self._clock(), _tell_end(hold, self._read_now()))
 
     async def remember_unloaded(self, hold_id: str, models: Sequence[str]) -> None:
         """Write down what was unloaded when a hold began, so that it can be put back."""
@@ -123,7 +130,7 @@ class PromiseKeeper:
 
     async def release(self, hold_id: str) -> bool:
         """End a hold; False when there was none."""
-        return await self._change(lambda ledger: ledger.holds.release(hold_id, read_moment()))
+        return await self._change(lambda ledger: ledger.holds.release(hold_id, self._read_now()))
 
     async def release_model(self, model: str) -> tuple[str, ...]:
         """Let a model out of all holds; returns their ids."""
@@ -131,14 +138,14 @@ class PromiseKeeper:
 
         def let_out(ledger: Ledger) -> None:
             for hold_id in ids:
-                ledger.holds.release_models(hold_id, [model], read_moment())
+                ledger.holds.release_models(hold_id, [model], self._read_now())
 
         await self._change(let_out)
         return tuple(ids)
 
     async def pin(self, models: Sequence[str], owner: Owner) -> list[str]:
         """Pin models; returns those that were not pinned before."""
-        wall = read_moment().wall
+        wall = self._read_now().wall
         return await self._change(lambda ledger: ledger.pins.add(self.router, models, owner=owner, wall=wall))
 
     async def unpin(self, models: Sequence[str]) -> list[str]:
@@ -151,7 +158,7 @@ class PromiseKeeper:
 
     async def save_set(self, name: str, models: tuple[str, ...], owner: Owner) -> SavedSet | None:
         """Remember a set; returns the one of that name from before."""
-        wall = read_moment().wall
+        wall = self._read_now().wall
         return await self._change(lambda ledger: ledger.sets.save(name, self.router, models, owner=owner, wall=wall))
 
     async def forget_set(self, name: str) -> bool:
@@ -174,7 +181,7 @@ class PromiseKeeper:
         if rows:
             told = ", ".join(f"{show_name(name)} {outcome.replace('_', ' ')}" for name, outcome, _, _ in rows)
             log_action(owner.label, command, told)
-        wall = read_moment().wall
+        wall = self._read_now().wall
         entries = [
             LogEntry(made, wall, self.router, owner, command, command, name, outcome, freed_bytes, reason)
             for made, (name, outcome, freed_bytes, reason) in zip(make_ids(len(rows)), rows, strict=True)
@@ -208,7 +215,7 @@ class PromiseKeeper:
             await self.catch_up()
 
     def _apply(self) -> None:
-        moment, now = read_moment(), self._clock()
+        moment, now = self._read_now(), self._clock()
         holds = [held for held in (_place(hold, moment, now) for hold in self._promises.holds) if held.ends_at > now]
         pinned = frozenset(pin.model for pin in self._promises.pins)
         before = self._gate.door.holds
@@ -242,7 +249,7 @@ class PromiseKeeper:
 
     def _read(self, ledger: Ledger) -> None:
         """What is promised; a hold that nobody sees to any more is seen to by this process."""
-        moment = read_moment()
+        moment = self._read_now()
         promises = ledger.read_promises(moment).select(self.router)
         left = [hold for hold in promises.holds if is_enforced(hold, moment, _find_living(hold)) is False]
         for hold in left if self._actor is not None else ():
@@ -291,9 +298,10 @@ def _place(hold: Hold, moment: Moment, now: float) -> Held:
 
 
 def _tell_end(hold: Hold, moment: Moment) -> str:
-    ends = datetime.fromtimestamp(moment.wall + count_left(hold, moment), UTC)
+    ends = datetime.fromtimestamp(round(moment.wall + count_left(hold, moment)), UTC)
     return f"{ends:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _is_same(one: Held, other: Held) -> bool:
-    return one.hold == other.hold and abs(one.ends_at - other.ends_at) < _SLACK_S
+    # The end in words moves when the wall clock is set.
+    return one.hold == other.hold and one.until == other.until and abs(one.ends_at - other.ends_at) < _SLACK_S
