@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,10 @@ class Clocks:
 
 
 @asynccontextmanager
-async def holding(folder: Path, clocks: Clocks) -> AsyncIterator[PromiseKeeper]:
+async def holding(folder: Path, clocks: Clocks, patience_s: float = 10.0) -> AsyncIterator[PromiseKeeper]:
     """A keeper with a hold of an hour."""
     gate = Gate(Door(Limits()), clock=lambda: clocks.loop_s)
-    keeper = PromiseKeeper(str(folder), "http://127.0.0.1:1", gate, lambda: clocks.loop_s, clocks.read)
+    keeper = PromiseKeeper(str(folder), "http://127.0.0.1:1", gate, lambda: clocks.loop_s, clocks.read, patience_s)
     try:
         await keeper.start()
         await keeper.hold(("beta",), (), Owner("otto", "box"), 3600.0, "")
@@ -81,6 +83,41 @@ def test_suspend_counts(tmp_path: Path) -> None:
             clocks.pass_by(601.0, asleep=True)
             await keeper.catch_up()
             assert keeper.holds == ()
+
+    run(work())
+
+
+def test_ledger_that_hangs(tmp_path: Path) -> None:
+    """Whoever only wants to know what is promised is not kept waiting by a ledger that takes its time."""
+
+    async def work() -> None:
+        async with holding(tmp_path, Clocks(), patience_s=0.05) as keeper:
+            with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                pinning = asyncio.create_task(keeper.pin(["beta"], Owner("otto", "box")))
+                for _ in range(3):
+                    await keeper.catch_up()
+                assert not pinning.done() and len(keeper.holds) == 1
+            assert await pinning == ["beta"]
+            await keeper.catch_up()
+            assert [pin.model for pin in keeper.pins] == ["beta"]
+
+    run(work())
+
+
+def test_end_beside_a_ledger_that_hangs(tmp_path: Path) -> None:
+    """A gateway ends although its ledger takes its time; what was begun is written down all the same."""
+
+    async def work() -> None:
+        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+            async with holding(tmp_path, Clocks(), patience_s=0.05) as keeper:
+                other.execute("BEGIN IMMEDIATE")
+                pinning = asyncio.create_task(keeper.pin(["beta"], Owner("otto", "box")))
+                await asyncio.sleep(0)
+                await keeper.close()
+                assert not pinning.done()
+        assert await pinning == ["beta"]
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
     run(work())
 

@@ -56,11 +56,13 @@ class PromiseKeeper:
         gate: Gate,
         clock: Callable[[], float] = monotonic,
         read_now: Callable[[], Moment] = read_moment,
+        patience_s: float = 6.0,
     ) -> None:
         self.router: RouterKey = identify(url)
         self.owner: Owner = read_owner(os.environ)
         """Who runs the gateway."""
         self._folder, self._gate, self._clock, self._read_now = folder, gate, clock, read_now
+        self._patience_s = patience_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="corral-ledger")
         self._ledger: Ledger | None = None
         self._promises = Promises()
@@ -87,9 +89,11 @@ class PromiseKeeper:
         if self._is_closed:
             return
         self._is_closed = True
-        with suppress(LedgerError):
-            await self._run(self._close)
-        self._thread.shutdown()
+        # A disk that hangs must not keep the gateway from ending; what the thread still has to do it does all the same.
+        with suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                await asyncio.shield(self._run(self._close))
+        self._thread.shutdown(wait=False)
 
     @property
     def holds(self) -> tuple[Held, ...]:
@@ -196,11 +200,15 @@ class PromiseKeeper:
         """Put in force what others have written to the ledger; one that fails now leaves in force what was known."""
         failure: CorralError | None = None
         try:
-            await self._use(self._catch_up)
+            # An unload must not wait for a disk that hangs.
+            async with asyncio.timeout(self._patience_s):
+                await self._use(self._catch_up)
         except CorralError as error:
             failure = error
+        except TimeoutError:
+            failure = LedgerError("the ledger does not answer.", "Look at the disk that it lies on.")
         except Exception as error:  # noqa: BLE001 - a row that nobody can read must not end the watch over all others
-            failure = LedgerError(f"The ledger cannot be read: {type(error).__name__}: {error}.")
+            failure = LedgerError(f"the ledger cannot be read: {type(error).__name__}: {error}.")
         if failure is not None and self._failure is None:
             log.warning("what was promised stays in force, but %s %s", failure.message, failure.hint)
         elif failure is None and self._failure is not None:
