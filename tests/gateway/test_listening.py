@@ -33,14 +33,18 @@ def test_taken_and_foreign_addresses_are_told() -> None:
     (taken,) = bind_tcp(parse_url("http://127.0.0.1:0"))
     taken.listen()
     with taken:
-        for url, said in (
-            (f"http://127.0.0.1:{taken.getsockname()[1]}", "in use"),
-            ("http://192.0.2.1:8080", "assign"),
-            ("http://no-such-name.invalid:8080", "Cannot listen"),
+        for url, said, hint in (
+            (f"http://127.0.0.1:{taken.getsockname()[1]}", "in use", "another gateway has that address"),
+            ("http://192.0.2.1:8080", "assign", "an address of this machine"),
+            ("http://no-such-name.invalid:8080", "Cannot listen", "an address of this machine"),
         ):
             with pytest.raises(BadArgumentError, match=said) as caught:
                 bind_tcp(parse_url(url))
-            assert caught.value.hint
+            assert hint in caught.value.hint
+    for url in ("unix:///no/such/folder/g.sock", f"unix:///tmp/{'x' * 200}"):
+        with pytest.raises(BadArgumentError, match="Cannot listen") as caught:
+            bind_unix(parse_url(url))
+        assert "path" in caught.value.hint and "port" not in caught.value.hint
 
 
 def test_socket_that_was_left_is_replaced(tmp_path: Path) -> None:

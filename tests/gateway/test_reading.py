@@ -104,6 +104,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a router without its address": ({"routers": [{"prefix": "/x"}]}, "router is missing"),
     "one prefix twice": ({"routers": [ROUTER, {"router": "http://127.0.0.1:8082"}]}, "same prefix"),
     "a prefix that is no path": ({"routers": [ROUTER | {"prefix": "x"}]}, "no path"),
+    "a prefix that no path can have": ({"routers": [ROUTER | {"prefix": "/x?y"}]}, "no path"),
+    "no port": (ROUTER | {"listen": ":99999"}, "Not an address to listen on: :99999"),
     "no file of keys": (ROUTER | {"client_keys_file": "/nonexistent"}, "cannot be read"),
 }
 

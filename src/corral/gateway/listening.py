@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from errno import EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
 from stat import S_ISSOCK
 
 from corral.client.target import Target
@@ -84,7 +84,10 @@ def _is_abandoned(path: str) -> bool:
 
 def _explain(address: Target, error: OSError) -> BadArgumentError:
     said = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-    return BadArgumentError(
-        f"Cannot listen on {address.label}: {escape_controls(said)}.",
-        "If a router or another gateway has that address, give one of them another port.",
-    )
+    if error.errno == EADDRINUSE:
+        hint = "If a router or another gateway has that address, give one of them another."
+    elif address.scheme == "unix":
+        hint = "Name a short path in a folder that is there and that you can write."
+    else:
+        hint = "Name an address of this machine, and a port that you may take, such as 127.0.0.1:8080."
+    return BadArgumentError(f"Cannot listen on {address.label}: {escape_controls(said)}.", hint)

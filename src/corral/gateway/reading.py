@@ -78,7 +78,13 @@ def _read_listeners(flags: ServeFlags, reader: _Reader, path: str | None) -> tup
 
 def parse_listen(text: str) -> Target:
     """Where to listen: ``127.0.0.1:8080``, ``[::1]:8080``, ``:8080`` (the loopback) or ``unix:///path``."""
-    target = parse_url(f"127.0.0.1{text}" if text.startswith(":") else text)
+    try:
+        target = parse_url(f"127.0.0.1{text}" if text.startswith(":") else text)
+    except BadArgumentError:
+        raise BadArgumentError(
+            f"Not an address to listen on: {escape_controls(text)}",
+            "Write it as 127.0.0.1:8080, :8080 or unix:///run/corral.sock.",
+        ) from None
     if target.scheme == "https" or target.prefix:
         raise BadArgumentError(
             f"Cannot listen on {target.label}: it is an address to listen on, without https and without a path.",
@@ -255,7 +261,9 @@ class _Reader:
         url = flags.router or url
         if url is None:
             return None
-        if prefix and not (prefix.startswith("/") and prefix.isascii() and prefix.isprintable() and "%" not in prefix):
+        if prefix and not (
+            prefix.startswith("/") and prefix.isascii() and prefix.isprintable() and not set("%?#") & set(prefix)
+        ):
             raise BadArgumentError(f"{self.origin}.prefix is no path.", 'Write it as prefix = "/small".')
         key = None if key_file is None else check_key(read_key_file(key_file, f"the key of {self.origin}"))
         return Mount(parse_url(url), prefix, key, ca_file)
