@@ -276,6 +276,32 @@ def test_hold_that_nobody_waits_for(tmp_path: Path) -> None:
     run(work())
 
 
+def test_second_gateway_takes_over(tmp_path: Path) -> None:
+    """A hold of a gateway that was killed is seen to by the other one in front of the same router."""
+
+    async def work() -> None:
+        with simulate(models=PAIR) as sim, serving(sim.url, tmp_path) as (process, url):
+            async with housed(sim.url, tmp_path) as house:
+                body, token = {"models": "beta", "duration_s": 600}, (tmp_path / "token").read_text().strip()
+                headers = {"Corral-Token": token}
+                async with house.session.post(f"{url}/corral/v1/hold", json=body, headers=headers) as response:
+                    assert response.status == 200
+                await house.until(lambda: house.door.holds)
+                process.kill()
+                process.wait()
+                with Ledger.look(str(tmp_path)) as ledger:
+
+                    def find_pid() -> int:
+                        (hold,) = ledger.holds.list_in_force(_read_moment())
+                        assert hold.enforcer is not None
+                        return hold.enforcer.process.pid
+
+                    assert find_pid() in (process.pid, os.getpid())
+                    await house.until(lambda: find_pid() == os.getpid())
+
+    run(work())
+
+
 def test_full_disk_at_the_start(tmp_path: Path) -> None:
     """A gateway that can read what is promised, and write nothing, starts and keeps it."""
 

@@ -247,7 +247,8 @@ class PromiseKeeper:
         known = self._promises.holds
         was_replaced = ledger.is_replaced
         self._is_behind = ledger.changed() or was_replaced or self._is_behind
-        if not self._is_behind:
+        # Who saw to a hold may have died without a word: a second gateway, or a command beside the router.
+        if not self._is_behind and not self._list_orphaned(known, self._read_now()):
             return
         self._read(ledger)
         left = {hold.id for hold in self._promises.holds}
@@ -259,13 +260,20 @@ class PromiseKeeper:
         """What is promised; a hold that nobody sees to any more is seen to by this process."""
         moment = self._read_now()
         promises = ledger.read_promises(moment).select(self.router)
-        left = [hold for hold in promises.holds if is_enforced(hold, moment, _find_living(hold)) is False]
-        for hold in left if self._actor is not None else ():
+        left = self._list_orphaned(promises.holds, moment)
+        for hold in left:
             # Where the disk is full, it is in force all the same.
             with suppress(LedgerError):
                 ledger.holds.set_enforcer(hold.id, self._actor)
         self._promises = ledger.read_promises(moment).select(self.router) if left else promises
         self._is_behind = False
+
+    def _list_orphaned(self, holds: Sequence[Hold], moment: Moment) -> list[Hold]:
+        """Those in force that nobody sees to any more, as far as this process can do so."""
+        if self._actor is None:
+            return []
+        in_force = [hold for hold in holds if count_left(hold, moment) > 0]
+        return [hold for hold in in_force if is_enforced(hold, moment, _find_living(hold)) is False]
 
     async def _change(self, work: Callable[[Ledger], Value]) -> Value:
         """Change the ledger and put in force what it says then. Raises LedgerError.
