@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -155,6 +156,27 @@ def test_damage_inside_is_told(path: str) -> None:
     with pytest.raises(LedgerError, match="is damaged"):
         store.read("SELECT * FROM pins")
     store.close()
+
+
+@pytest.mark.parametrize("junk", ["'[5]'", "'{'", "x'ff'", "''"])
+@pytest.mark.parametrize("column", ["holds.models", "holds.excepted", "holds.duration_s", "pins.model", "sets.models"])
+def test_junk_in_a_row_is_damage(path: str, column: str, junk: str) -> None:
+    """A row that Corral cannot have written is told as damage, by whoever meets it."""
+    table, name = column.split(".")
+    folder = os.path.dirname(path)
+    with Ledger.open(folder) as ledger:
+        ledger.holds.add(ROUTER, ("a",), owner=OWNER, duration_s=60.0, now=NOW)
+        ledger.pins.add(ROUTER, ["a"], owner=OWNER, wall=1.0)
+        ledger.sets.save("s", ROUTER, ("a",), owner=OWNER, wall=1.0)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"UPDATE {table} SET {name} = {junk}")
+    reads: dict[str, Callable[[Ledger], object]] = {
+        "holds": lambda ledger: ledger.holds.list_in_force(NOW),
+        "pins": lambda ledger: ledger.pins.list_pins(),
+        "sets": lambda ledger: ledger.sets.list_sets(),
+    }
+    with Ledger.open(folder) as ledger, pytest.raises(LedgerError, match="is damaged"):
+        reads[table](ledger)
 
 
 def test_empty_file_is_a_new_ledger(path: str) -> None:

@@ -42,6 +42,12 @@ def explain_sqlite(path: str, error: sqlite3.Error) -> LedgerError:
     return LedgerError(f"The ledger {shown} cannot be used: {said}.", ELSEWHERE, name)
 
 
+def explain_damage(path: str) -> LedgerError:
+    """A row holds what Corral never wrote."""
+    shown = escape_controls(path)
+    return LedgerError(f"The ledger {shown} is damaged: it holds what Corral does not write.", _MEND.format(path=shown))
+
+
 def explain_newer(path: str, found: int, known: int) -> LedgerError:
     """The file was written by a later Corral."""
     return LedgerError(

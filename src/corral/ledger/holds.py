@@ -46,8 +46,8 @@ class Holds:
     def list_in_force(self, now: Moment, router: RouterKey | None = None) -> list[Hold]:
         """The holds that count now, oldest first; of one router, or of all."""
         where, values = (f"AND {OF_ROUTER}", (router.key, router.label)) if router is not None else ("", ())
-        rows = self._store.read(f"SELECT * FROM holds WHERE released_wall IS NULL {where} ORDER BY number", values)
-        return [hold for hold in map(read_hold, rows) if is_in_force(hold, now)]
+        query = f"SELECT * FROM holds WHERE released_wall IS NULL {where} ORDER BY number"
+        return [hold for hold in self._store.read_each(read_hold, query, values) if is_in_force(hold, now)]
 
     def find(self, hold_id: str) -> Hold | None:
         """The hold with this id, in force or not; None when there is none, or no longer."""
@@ -91,10 +91,11 @@ class Holds:
         )
 
     def _read(self, number: int) -> list[Hold]:
-        return [read_hold(row) for row in self._store.read("SELECT * FROM holds WHERE number = ?", (number,))]
+        return self._store.read_each(read_hold, "SELECT * FROM holds WHERE number = ?", (number,))
 
     def _list_ended(self, now: Moment) -> list[Hold]:
-        return [hold for hold in map(read_hold, self._store.read("SELECT * FROM holds")) if not is_in_force(hold, now)]
+        holds = self._store.read_each(read_hold, "SELECT * FROM holds")
+        return [hold for hold in holds if not is_in_force(hold, now)]
 
     def _end(self, hold: Hold, now: Moment) -> None:
         number = read_number(hold.id, "h")

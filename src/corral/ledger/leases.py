@@ -161,8 +161,8 @@ class Leases:
     def list_open(self, router: RouterKey | None = None) -> list[Lease]:
         """The leases that are not over, oldest first; of one router, or of all."""
         where, values = (f"AND {OF_ROUTER}", (router.key, router.label)) if router is not None else ("", ())
-        rows = self._store.read(f"SELECT * FROM leases WHERE ended_wall IS NULL {where} ORDER BY number", values)
-        return [read_lease(row) for row in rows]
+        query = f"SELECT * FROM leases WHERE ended_wall IS NULL {where} ORDER BY number"
+        return self._store.read_each(read_lease, query, values)
 
     def _make_mark(self) -> None:
         try:
@@ -171,7 +171,7 @@ class Leases:
             raise explain_os(self._mark, error, "made") from None
 
     def _read(self, number: int | None) -> list[Lease]:
-        return [read_lease(row) for row in self._store.read("SELECT * FROM leases WHERE number = ?", (number,))]
+        return self._store.read_each(read_lease, "SELECT * FROM leases WHERE number = ?", (number,))
 
 
 _INSERT = """

@@ -93,10 +93,10 @@ def read_log(
         where, values = _describe_filter(since_wall, model, router)
         older = store.read_number(f"SELECT count(*) FROM log {where}", values)
         order = f"SELECT * FROM log {where} ORDER BY number DESC LIMIT ?"
-        rows = store.read(order, (*values, -1 if limit is None else limit))
+        found = store.read_each(_read, order, (*values, -1 if limit is None else limit))
     finally:
         store.close()
-    entries = [_read(row) for row in reversed(rows)]
+    entries = found[::-1]
     # Read first, the recent ones may since have been taken over.
     known = {entry.id for entry in entries}
     fresh = [entry for entry in kept if entry.id not in known]

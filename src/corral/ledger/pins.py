@@ -60,7 +60,7 @@ class Pins:
     def list_pins(self, router: RouterKey | None = None) -> list[Pin]:
         """The pins, oldest first; of one router, or of all. A model that is pinned twice under two names comes once."""
         where, values = (f"WHERE {OF_ROUTER}", (router.key, router.label)) if router is not None else ("", ())
-        pins = [read_pin(row) for row in self._store.read(f"SELECT * FROM pins {where} ORDER BY rowid", values)]
+        pins = self._store.read_each(read_pin, f"SELECT * FROM pins {where} ORDER BY rowid", values)
         if router is None:
             return pins
         return [*{pin.model: pin for pin in reversed(pins)}.values()][::-1]

@@ -21,8 +21,19 @@ def write_models(models: tuple[str, ...]) -> str:
 
 
 def read_models(text: str) -> tuple[str, ...]:
-    """The ids of a row."""
-    return tuple(loads(text))
+    """The ids of a row. Raises ValueError or TypeError for what is no list of ids."""
+    found = loads(text)
+    if not (isinstance(found, list) and all(isinstance(item, str) for item in found)):
+        raise ValueError("no list of ids")
+    return tuple(found)
+
+
+def read_id(text: str) -> str:
+    """One id of a row. Raises ValueError or TypeError for what is none."""
+    found = loads(text)
+    if not isinstance(found, str):
+        raise ValueError("no id")
+    return found
 
 
 def write_text(text: str) -> str:
@@ -48,7 +59,7 @@ def read_hold(row: Any) -> Hold:
         None if row["models"] is None else read_models(row["models"]),
         read_owner(row),
         _read_created(row),
-        row["duration_s"],
+        float(row["duration_s"]),
         row["reason"],
         read_models(row["excepted"]),
         _read_actor(row, "enforcer"),
@@ -59,7 +70,7 @@ def read_hold(row: Any) -> Hold:
 
 def read_pin(row: Any) -> Pin:
     """A row of ``pins``."""
-    return Pin(read_router(row), loads(row["model"]), read_owner(row), row["pinned_wall"])
+    return Pin(read_router(row), read_id(row["model"]), read_owner(row), row["pinned_wall"])
 
 
 def read_set(row: Any) -> SavedSet:
@@ -88,7 +99,8 @@ def read_lease(row: Any) -> Lease:
 
 
 def _read_created(row: Any) -> Moment:
-    return Moment(row["created_wall"], row["created_boot"], row["boot_id"], row["host"])
+    boot_s = row["created_boot"]
+    return Moment(float(row["created_wall"]), None if boot_s is None else float(boot_s), row["boot_id"], row["host"])
 
 
 def _read_actor(row: Any, name: str) -> Actor | None:

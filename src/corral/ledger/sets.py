@@ -55,8 +55,7 @@ class Sets:
     def list_sets(self, router: RouterKey | None = None) -> list[SavedSet]:
         """The sets by name; of one router, or of all. Of two with one name, the one saved last."""
         where, values = (f"WHERE {OF_ROUTER}", (router.key, router.label)) if router is not None else ("", ())
-        rows = self._store.read(f"SELECT * FROM sets {where} ORDER BY name, saved_wall", values)
-        found = [read_set(row) for row in rows]
+        found = self._store.read_each(read_set, f"SELECT * FROM sets {where} ORDER BY name, saved_wall", values)
         return found if router is None else [*{item.name: item for item in found}.values()]
 
     def _forget(self, name: str, router: RouterKey) -> int:

@@ -11,15 +11,17 @@ import os
 from errno import EACCES, EISDIR
 
 from corral.ledger import place
-from corral.ledger.errors import explain_os, explain_sqlite
+from corral.ledger.errors import explain_damage, explain_os, explain_sqlite
 from corral.ledger.schema import MIGRATIONS, is_current, migrate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Value = TypeVar("Value")
 
 BUSY_S = 5.0
 """How long a writer waits for another."""
@@ -56,6 +58,14 @@ class Store:
             return cursor.fetchall()
         except Error as error:
             raise explain_sqlite(self.path, error) from None
+
+    def read_each(self, make: Callable[[Any], Value], statement: str, values: Sequence[object] = ()) -> list[Value]:
+        """All rows of a query as values; one that holds what Corral does not write is damage."""
+        rows = self.read(statement, values)
+        try:
+            return [make(row) for row in rows]
+        except (TypeError, ValueError):
+            raise explain_damage(self.path) from None
 
     def read_number(self, statement: str, values: Sequence[object] = ()) -> int:
         """The one number that a query gives."""
