@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -98,6 +101,32 @@ def test_hold_all_and_unload(sim: Simulation, cli: Cli) -> None:
     assert cli("load", "alpha").code == 8, "a dry run changes nothing"
     assert cli("release", "al").code == 2 or cli("release", "alpha").code == 0
     assert cli("release", "--all").code == 0
+
+
+def test_hold_that_is_interrupted(sim: Simulation, cli: Cli, spawn: Spawn, finish: Callable[..., Result]) -> None:
+    """Ctrl-C while a hold unloads says that the gateway goes on; it does, and what it unloaded can be put back."""
+    parts = urlsplit(os.environ["CORRAL_URL"])
+    stream = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=20)
+    body = {"model": "beta", "stream": True, "max_tokens": 100, "messages": []}
+    stream.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    answer = stream.getresponse()
+    assert answer.readline()
+    holding = spawn("hold", "beta", "--for", "10m", "--unload")
+    while not (holds := read(cli("holds", "--json"))["holds"]):
+        assert holding.poll() is None
+    holding.send_signal(signal.SIGINT)
+    stopped = finish(holding)
+
+    assert stopped.code == 130
+    assert "the gateway goes on. 'corral holds' shows the hold" in stopped.err
+    assert answer.read().endswith(b"data: [DONE]\n\n")
+    stream.close()
+    assert cli("unload", "beta").code == 0
+    while not (holds := read(cli("holds", "--json"))["holds"])[0]["unloaded"]:
+        assert sim.state("beta") == "unloaded"
+    assert holds[0]["unloaded"] == ["beta"]
+    assert cli("release", "--all", "--restore").code == 0
+    assert sim.state("beta") == "loaded"
 
 
 def test_unload(sim: Simulation, cli: Cli) -> None:

@@ -172,7 +172,13 @@ def hold(args: Namespace, router: Router, duration_s: float, console: Console) -
     }
     if args.grace is not None:
         asked["grace_s"] = args.grace
-    document = gateway.post("hold", asked)
+    try:
+        document = gateway.post("hold", asked)
+    except KeyboardInterrupt:
+        console.warn(
+            "corral: Interrupted; the gateway goes on. 'corral holds' shows the hold, 'corral release' ends it."
+        )
+        raise
     held = document["hold"]
     report = read_report(document["report"]) if "report" in document else None
     code = DONE if report is None else console.settle(code_of_report(report))
