@@ -185,6 +185,14 @@ def test_unload_of_a_busy_model(sim: Simulation, cli: Cli) -> None:
     assert cli("unload", "alpha", "--no-wait").code == 0
 
 
+def test_doctor(sim: Simulation, cli: Cli) -> None:
+    """doctor at a gateway says that it is one, and not that web pages can load and unload models there."""
+    findings = {one["check"]: one for one in json.loads(cli("doctor", "--json").out)["findings"]}
+
+    assert "a Corral gateway" in findings["router"]["seen"]
+    assert "lets none load or unload" in findings["pages"]["seen"]
+
+
 def test_without_its_token(sim: Simulation, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Who has no token may still ask what any client may; for the rest it is said where the token lies."""
     monkeypatch.setenv("CORRAL_STATE_DIR", str(tmp_path / "elsewhere"))

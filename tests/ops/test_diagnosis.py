@@ -217,6 +217,14 @@ TABLE: dict[str, Row] = {
         "can load and unload models.",
         "--api-key-file",
     ),
+    "pages before a gateway": (
+        facts(answer(**PAGE_READS, gateway="1.2")),
+        "pages",
+        "warn",
+        "The gateway lets none load or unload.",
+        "--client-keys-file",
+    ),
+    "is a gateway": (facts(answer(gateway="1.2")), "router", "ok", "a Corral gateway (1.2) before a llama-server", ""),
     "pages refused": (
         facts(answer(**KEYLESS, as_page=PageAccess(403, False, False))),
         "pages",

@@ -108,6 +108,7 @@ class Examination:
             *(self._ask_as_page() if found in (ROUTER, LOCKED) else (None, None)),
             _read_clock(listing, asked_at),
             *self._search(found, speaks_http=True),
+            gateway=reply.headers.get("corral-gateway"),
         )
 
     def _send_with_key(self, call: Call) -> Reply | None:

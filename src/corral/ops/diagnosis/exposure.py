@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROTECT = "Start the router with --api-key-file"
+_PROTECT_GATEWAY = "Start the gateway with --client-keys-file"
 
 
 def check_pages(facts: Facts) -> Iterator[Finding]:
@@ -25,9 +26,13 @@ def check_pages(facts: Facts) -> Iterator[Finding]:
         yield ok("pages", f"A request that a foreign web page sends is refused (HTTP {page.status}).")
     else:
         reads = page.allows_origin or (answer.preflight is not None and answer.preflight.allows_origin)
-        seen = "Without an API key, any web page in a browser that reaches this address can load and unload models"
         end = ", and read what the router answers (CORS lets every origin in)." if reads else "."
-        yield warn("pages", f"{seen}{end}", f"{_PROTECT}; --cors-origins (since build 10010) hides only the answers.")
+        seen = "Without an API key, any web page in a browser that reaches this address can"
+        if answer.gateway is not None:
+            yield warn("pages", f"{seen} ask models{end} The gateway lets none load or unload.", f"{_PROTECT_GATEWAY}.")
+        else:
+            do = f"{_PROTECT}; --cors-origins (since build 10010) hides only the answers."
+            yield warn("pages", f"{seen} load and unload models{end}", do)
     if answer.props is not None and answer.props.raw.get("cors_proxy_enabled") is True:
         seen = "The router fetches any address for whoever asks it to (its CORS proxy for tools is on)."
         yield warn("pages", seen, "Start it without that proxy unless only trusted people reach it.")
@@ -56,7 +61,10 @@ def check_network(facts: Facts) -> Iterator[Finding]:
         yield ok("network", f"{where}, which only this machine reaches.")
     elif not answer.key_needed:
         seen = f"{where} and asks for no key: whoever reaches it can use, load and unload models."
-        yield warn("network", seen, f"{_PROTECT}, or with --host 127.0.0.1 if only this machine needs it.")
+        do = f"{_PROTECT}, or with --host 127.0.0.1 if only this machine needs it."
+        if answer.gateway is not None:
+            do = f"{_PROTECT_GATEWAY}, or with --listen 127.0.0.1:8080 if only this machine needs it."
+        yield warn("network", seen, do)
     elif facts.is_plain and not facts.is_loopback:
         seen = f"{where} with a key, but without TLS: the key and all answers travel readable."
         yield warn("network", seen, "Use https (--ssl-key-file and --ssl-cert-file), an SSH tunnel or a VPN.")

@@ -62,6 +62,8 @@ class Answer(Record):
     """Other addresses of the host that were asked for a router, because none was here."""
     elsewhere: tuple[Elsewhere, ...] = ()
     """Those of them that answered as llama-server."""
+    gateway: str | None = None
+    """The version of the Corral gateway that answers in the router's place; None where none does."""
 
 
 class Host(Record):

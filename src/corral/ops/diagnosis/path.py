@@ -43,7 +43,11 @@ def check_router(facts: Facts) -> Iterator[Finding]:
     if answer.found == ROUTER:
         info = answer.props.build_info if answer.props is not None else None
         build = f", build {escape_controls(shorten(info, 60))}" if info else ""
-        yield ok("router", f"It is a llama-server in router mode{build}.{_tell_server(facts)}")
+        seen = f"a llama-server in router mode{build}"
+        if answer.gateway is not None:
+            yield ok("router", f"It is a Corral gateway ({escape_controls(answer.gateway)[:20]}) before {seen}.")
+        else:
+            yield ok("router", f"It is {seen}.{_tell_server(facts)}")
     elif _is_too_old(facts):
         seen = "A llama-server with a single model answers there, of a build older than router mode (December 2025)."
         yield fail("router", seen, "Update llama-server and start it without -m or -hf.")
