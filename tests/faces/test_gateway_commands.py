@@ -130,8 +130,11 @@ def test_hold_that_is_interrupted(sim: Simulation, cli: Cli, spawn: Spawn, finis
 
 
 def test_unload(sim: Simulation, cli: Cli) -> None:
-    """unload at a gateway is done by the gateway, spares what is pinned there, and ends with the same exit codes."""
+    """unload at a gateway is done by it, spares what is pinned there, also in a plan, and ends with the same codes."""
     assert cli("pin", "al").code == 0
+    planned = read(cli("unload", "--all", "--dry-run", "--json"))["models"]
+    assert [(model["id"], model["action"]) for model in planned] == [("beta", "unload"), ("alpha", "leave")]
+    assert "it is pinned" in cli("hold", "--all", "--unload", "--dry-run").out
     done = cli("unload", "--all")
     assert done.code == 0
     assert done.out.split()[:2] == ["beta", "unloaded"]

@@ -46,6 +46,11 @@ def show_pins(args: Namespace, gateway: Gateway, console: Console) -> int:
     return DONE
 
 
+def list_pinned(router: Router) -> tuple[str, ...]:
+    """The pinned models at the gateway that answered."""
+    return tuple(row["id"] for row in open_gateway(router).get("pins")["pins"])
+
+
 def unpin(args: Namespace, gateway: Gateway, console: Console) -> int:
     """Take pins away."""
     from corral.faces.cli.unpin import describe, find_ids

@@ -108,11 +108,18 @@ class _Scope:
 
 def _find_scope(args: Namespace, router: Router, selection: Selection, console: Console) -> _Scope:
     pinned: tuple[str, ...] = ()
-    if args.unload and selection.all and not args.include_pinned:
+    spares = args.unload and selection.all and not args.include_pinned
+    if spares:
         from corral.faces.cli.records import find_pinned
 
         pinned = find_pinned(router.url, console)
-    return _Scope(router.list_models(), selection, pinned)
+    listing = router.list_models()
+    if spares and router.gateway is not None:
+        # What is pinned there lies in the gateway's ledger.
+        from corral.faces.cli.gateway_lists import list_pinned
+
+        pinned = list_pinned(router)
+    return _Scope(listing, selection, pinned)
 
 
 def _show_plan(args: Namespace, url: str, scope: _Scope, console: Console) -> int:

@@ -165,6 +165,12 @@ def _tell_spared(spared: tuple[str, ...], is_blocked: bool, console: Console) ->
 
 def _show_plan(args: Namespace, router: Router, selection: Selection, console: Console) -> int:
     listing = router.list_models()
+    if router.gateway is not None and not (selection.names or args.include_pinned):
+        # What is pinned there lies in the gateway's ledger.
+        from corral.faces.cli.gateway_lists import list_pinned
+
+        kept = (selection.tags, selection.patterns, selection.excepted)
+        selection = Selection((), selection.all, *kept, list_pinned(router))
     unmatched = find_unmatched(listing, selection)
     plan = plan_unload(listing, selection, at_once=args.now) + plan_spared(listing, selection)
     if args.json:
