@@ -17,6 +17,7 @@ import pytest
 
 import corral
 from corral.client import identify
+from corral.faces.cli.enforcer import begin
 from corral.faces.cli.exits import CAME_BACK, DONE, INTERRUPTED, NEVER_RUN, STILL_BUSY
 from corral.faces.cli.tenure import judge_drain
 from corral.ledger import Ledger, read_moment
@@ -386,6 +387,26 @@ def test_clients_do_not_bring_models_back(spawn: Spawn, finish: Finish, sim: Sim
 
     assert (0, ["loaded", "loaded", "unloaded"]) == (result.code, states(sim))
     assert "loaded what was held, and it was unloaded again: a (1), c (1)." in result.err
+
+
+def test_what_an_older_hold_keeps_away_is_left_to_it(
+    spawn: Spawn, finish: Finish, sim: Simulation, marks: Path
+) -> None:
+    """What comes up of an older hold is not unloaded by the run as well, not even in its command's first moment."""
+    older = begin(sim.url, None, (), 600.0, "")
+    try:
+        process = spawn("run", "--", "sh", "-c", f"echo x > {marks}/ready; read line", stdin=-1)
+        wait_for(marks / "ready")
+        sim.load("c")
+        time.sleep(OBEYED_S)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        result = finish(process)
+    finally:
+        older.close()
+
+    assert 0 == result.code and "loaded" == sim.state("c"), result.err
+    assert b'"c"' not in b"".join(asked.body for asked in sim.requests("POST", "/models/unload"))
 
 
 def test_a_stop_under_way_when_the_command_ends(

@@ -209,6 +209,8 @@ class Tenure:
             child = Child(path, self._args.command)
             try:
                 self._lease.run(child.process)
+                # Older holds are known from the start: two that send away the same model may kill its next load.
+                self._watch(guard)
                 # It inherits that signals are not for it.
                 guard.start()
             except BaseException:
