@@ -25,7 +25,7 @@ from corral.sim.router import SimRouter
 from corral.sim.server import LoggedRequest, SimServer
 
 _T = TypeVar("_T")
-_DEADLINE_S = 10.0
+_DEADLINE_S = 20.0
 
 
 class Simulation:
