@@ -195,7 +195,7 @@ def test_check_says_whether_it_would_run(cli: Cli) -> None:
     wrong = cli("serve", "--check", "--router", sim.url, "--listen", "0.0.0.0:80")
 
     assert (0, 3) == (good.code, json.loads(good.out)["routers"][0]["models"])
-    assert 3 == bad.code and sim.url in bad.err
+    assert 3 == bad.code and sim.url in bad.err and "--router" in bad.err
     assert 2 == wrong.code and "client keys" in wrong.err
 
 

@@ -57,6 +57,12 @@ def test_nearest_names(name: str, nearest: str) -> None:
     assert nearest in caught.value.hint and "Did you mean" in caught.value.hint
 
 
+def test_names_that_are_as_near_stand_in_order() -> None:
+    """Of several that are equally near the first by the alphabet are told, in that order."""
+    rows = listing(*(model(f"model-{number:02}") for number in range(9)))
+    assert suggest(rows, "model-x") == ["model-00", "model-01", "model-02"]
+
+
 def test_nothing_near() -> None:
     """A name like no other points to the list, and a huge or empty one costs nothing."""
     for name in ("zzzzzz", "", "/", ".gguf", "x" * 100_000, "\x1b[2J"):

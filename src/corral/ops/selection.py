@@ -112,10 +112,15 @@ def suggest(listing: Listing, name: str) -> list[str]:
         return alike[:_MANY]
     if len(name) > 300:
         return []
-    from difflib import get_close_matches
+    from difflib import SequenceMatcher, get_close_matches
+
+    def find_distance(candidate: str) -> float:
+        return -SequenceMatcher(None, candidate, wanted).ratio()
 
     folded = {_fold(candidate)[:300]: candidate for candidate in reversed(known)}
-    close = get_close_matches(wanted, folded, _MANY, 0.6) or [
+    close = get_close_matches(wanted, folded, _MOST_TOLD, 0.6)
+    # Of those that are as near, it gives the last by the alphabet first.
+    close = sorted(sorted(close), key=find_distance) or [
         candidate for candidate in folded if len(wanted) > 2 and wanted in candidate
     ]
     return [folded[candidate] for candidate in close[:_MANY]]

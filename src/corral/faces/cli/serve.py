@@ -8,7 +8,7 @@ from os import environ
 from corral.faces.cli.documents import begin_document
 from corral.faces.cli.exits import DONE, FAILED, code_of_error
 from corral.faces.cli.options import API_KEY_FILE, CA_FILE, HELP, JSON, QUIET, Option, Spec
-from corral.wire import BadArgumentError, CorralError, escape_controls
+from corral.wire import BadArgumentError, CorralError, UnreachableError, escape_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,15 +127,19 @@ def _tell_start(gateway: Gateway, settings: Settings, args: Namespace, console: 
     console.flush()
 
 
+_AWAY = "The gateway would start all the same, and find it when it answers. Is --router its address?"
+
+
 def _check(settings: Settings, args: Namespace, console: Console) -> int:
     code, rows = DONE, []
     for mount in _list_mounts(settings):
         row: dict[str, Any] = {"url": mount.target.label, "prefix": mount.prefix, "models": None}
         try:
             row["models"] = _count_models(mount, settings)
-        except CorralError as error:
+        except CorralError as found:
             from corral.faces.cli.words import describe_error
 
+            error = UnreachableError(found.message, _AWAY) if isinstance(found, UnreachableError) else found
             code = code or code_of_error(error)
             row["error"] = describe_error(error)
             console.warn(f"corral: {error.message}\n{error.hint}")
