@@ -200,6 +200,15 @@ def test_what_cannot_be_seen_goes_with_force() -> None:
     assert world.outcome("a") == "unloaded" and world.report.outcomes[0].cut is None
 
 
+def test_many_children_are_asked_each_just_before_its_turn() -> None:
+    """However many there are, each is asked once, and what it said is used a few calls later."""
+    names = [f"m{number:02}" for number in range(50)]
+    world = begin(*(model(name, port=number) for number, name in enumerate(names, 1)), machine=None)
+    distances = [world.calls.index(("unload", name)) - world.calls.index(("ask", name)) for name in names]
+
+    assert sorted(world.asked) == sorted(world.sent) == names and max(distances) <= 8
+
+
 def test_process_that_has_just_ended_is_not_asked_about() -> None:
     """A child that the machine shows no more is waited for in the list, not asked: it was somebody else's unload."""
     machine = Machine()

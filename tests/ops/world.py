@@ -115,6 +115,8 @@ class World:
         self.asked: list[str] = []
         self.now = 100.0
         self.sent: list[str] = []
+        self.calls: list[tuple[str, str]] = []
+        """What was asked and sent, in order."""
         self.said: list[object] = []
         self.looks = 0
         self.wake_at: float | None = None
@@ -185,8 +187,10 @@ class World:
                 self.looks += 1
             elif isinstance(effect, Send):
                 self.sent.append(effect.tag)
+                self.calls.append(("unload", effect.tag))
             elif isinstance(effect, Ask):
                 self.asked.append(effect.tag)
+                self.calls.append(("ask", effect.tag))
                 told = self.answers.get(effect.tag, self.in_flight.get(effect.tag, 0))
                 answer = Told(effect.tag, None, told) if isinstance(told, CorralError) else Told(effect.tag, told)
                 due += self.verb.on(answer, self.now)

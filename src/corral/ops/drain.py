@@ -26,6 +26,8 @@ LOOK_S = 0.05
 """Between two looks at connections."""
 ASK_S = 1.0
 """Between two questions to a child."""
+_ASKED_AT_ONCE = 4
+"""So many children are asked at a time: of more, the first answer would be old when its turn to be used comes."""
 MEMORY_S = 1.0
 """A measurement of memory that is older is made anew before the request."""
 
@@ -81,6 +83,8 @@ class Drain:
         self._after: dict[str, UnloadTarget] = {}
         """Asked to go, and still to be looked at once afterwards."""
         self._unanswered: set[str] = set()
+        self._asking: set[str] = set()
+        """Those whose child was asked and has not answered yet."""
         self._only: tuple[str, ...] = ()
         """Those that the newest look is about; all when empty."""
         self._is_blind = False
@@ -172,11 +176,13 @@ class Drain:
         if any(work.source in (None, _CONNECTIONS) for _, work in waiting):
             effects.append(WakeAt(self._looked_at + LOOK_S))
         for model_id, work in waiting:
-            model = listing.find(model_id)
-            if work.source != _CHILD or model is None:
+            if work.source != _CHILD:
                 continue
             if work.asked_at + ASK_S <= now:
+                if len(self._asking) >= _ASKED_AT_ONCE or (model := listing.find(model_id)) is None:
+                    continue
                 work.asked_at = now
+                self._asking.add(model_id)
                 effects.append(Ask(model_id, count_requests(model)))
             effects.append(WakeAt(min(work.asked_at + ASK_S, max(now + LOOK_S, work.since + self._grace_s))))
         return effects
@@ -238,6 +244,7 @@ class Drain:
 
     def told(self, model_id: str, value: int | None, error: CorralError | None) -> None:
         """A child, or the router in its place, has answered."""
+        self._asking.discard(model_id)
         work = self._work.get(model_id)
         if work is None:
             return
