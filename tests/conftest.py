@@ -2,7 +2,8 @@
 
 ``CORRAL_LLAMA_SERVER`` names the binary, ``CORRAL_LIVE_BUILD`` one of the builds that scripts/llama_server.py knows.
 Without a binary the live tests are skipped, and that is said; with ``CORRAL_REQUIRE_LIVE=1``, as ``make test`` and
-``.ci/run`` set it, a live test that was skipped, or none at all, fails the run.
+``.ci/run`` set it, a live test that was skipped, or none at all, fails the run. What is about newer builds than the
+one that is tested is left out, which is no skip, and said too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ pytest_plugins = ["tests.support.clients", "tests.support.live", "tests.support.
 _SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "llama_server.py"
 _DEFAULT_BUILD = "11434"
 _counts = {"ran": 0, "skipped": 0}
+_too_new: list[str] = []
 
 
 def pytest_configure() -> None:
@@ -44,8 +46,12 @@ def pytest_report_header() -> list[str]:
     return [f"interpreter: {platform.python_implementation()} {platform.python_version()}", f"llama-server: {named}"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a binary where there is none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about newer builds; skip what needs a binary where there is none."""
+    left = [item for item in items if _find_least_build(item) > int(_name_build())]
+    _too_new.extend(item.nodeid for item in left)
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
     if os.environ.get("CORRAL_LLAMA_SERVER"):
         return
     reason = pytest.mark.skip(reason="no llama-server here; build one: python scripts/llama_server.py")
@@ -74,10 +80,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much of the run was real."""
     line = f"live tests: {_counts['ran']} ran, {_counts['skipped']} skipped"
+    for name in _too_new:
+        terminalreporter.write_line(f"left out, about newer builds than {_name_build()}: {name}")
     if _lacks_live_tests():
         terminalreporter.write_line(f"{line}, but CORRAL_REQUIRE_LIVE=1 asks for all of them", red=True)
     else:
         terminalreporter.write_line(line)
+
+
+def _find_least_build(item: pytest.Item) -> int:
+    return max((int(mark.args[0]) for mark in item.iter_markers("since")), default=0)
 
 
 def _lacks_live_tests() -> bool:

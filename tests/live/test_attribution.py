@@ -20,7 +20,7 @@ from corral.wire.attribution import BODY, QUERY, list_routes, read_query
 from corral.wire.bodies import find_model
 from tests.live.conftest import BUILD
 from tests.support.live import ModelFiles
-from tests.wire.bodies import BODIES, FORMS
+from tests.wire.bodies import BODIES, FORMS, NAME_BEHIND_A_PARAMETER
 
 pytestmark = pytest.mark.live
 
@@ -82,10 +82,13 @@ def test_forms_are_read_alike(ask: Ask, case: int) -> None:
     body, model = FORMS[case]
 
     assert model == find_model(body, FORM)
+    if BUILD < 11434 and body == NAME_BEHIND_A_PARAMETER:
+        # That router refuses it itself, whatever the gateway takes it to be about.
+        model = None
     assert model == ask("POST", "/v1/audio/transcriptions", body, FORM)
 
 
-@pytest.mark.skipif(BUILD < 11434, reason="older builds have fewer routes")
+@pytest.mark.since(11434, "older builds have fewer routes")
 def test_routes_name_their_model_where_we_look(ask: Ask) -> None:
     """Every route of the table reads its model from the body or the query, as the table says."""
     for method, route in list_routes():

@@ -10,7 +10,6 @@ import pytest
 
 from corral.sim.launch import RealRouter
 from tests.gateway.house import House, housed, run
-from tests.live.conftest import BUILD, HAS_EVENTS
 
 pytestmark = pytest.mark.live
 Start = Callable[..., RealRouter]
@@ -71,7 +70,7 @@ def test_nothing_loads_while_held(start_router: Start, tmp_path: Path) -> None:
     run(work(start_router().url))
 
 
-@pytest.mark.skipif(BUILD < 9660, reason="before that a sleeping model is listed as loaded")
+@pytest.mark.since(9660, "before that a sleeping model is listed as loaded")
 def test_held_model_is_not_woken(start_router: Start, tmp_path: Path) -> None:
     """A held model that fell asleep is woken by nobody."""
 
@@ -92,7 +91,7 @@ def test_held_model_is_not_woken(start_router: Start, tmp_path: Path) -> None:
     run(work(start_router(sleep_idle_s=1).url))
 
 
-@pytest.mark.skipif(not HAS_EVENTS, reason="older builds evict what is busy when somebody else loads")
+@pytest.mark.since(9661, "older builds evict what is busy when somebody else loads")
 def test_pinned_model_is_nobodys_victim(start_router: Start, tmp_path: Path) -> None:
     """At the router's maximum a pinned model stays; the other place goes from one model to the next."""
 
@@ -114,7 +113,7 @@ def test_pinned_model_is_nobodys_victim(start_router: Start, tmp_path: Path) -> 
     run(work(start_router(models_max=2).url))
 
 
-@pytest.mark.skipif(not HAS_EVENTS, reason="older builds may overlook a child that ends at once")
+@pytest.mark.since(9661, "older builds may overlook a child that ends at once")
 def test_load_that_fails(start_router: Start, tmp_path: Path) -> None:
     """Whoever asks for a model that cannot be loaded is told so, while something else is held too."""
 

@@ -17,7 +17,7 @@ import pytest
 from corral import Router
 from corral.sim.launch import RealRouter
 from tests.gateway.kit import RunningGateway, connect, post, serving, wait_until
-from tests.live.conftest import BUILD, chat
+from tests.live.conftest import chat
 from tests.support.live import QUOTED
 
 pytestmark = pytest.mark.live
@@ -175,10 +175,9 @@ def test_web_page_of_the_router(start_router: Callable[..., RealRouter], tmp_pat
             assert strip(ask(router.url, "GET", path)) == strip(ask(gateway.url, "GET", path))
 
 
+@pytest.mark.since(9661, "older builds have no events")
 def test_event_stream_passes_at_once(live_router: RealRouter, gateway: RunningGateway) -> None:
     """What the router says about its models comes through as it is said."""
-    if BUILD <= 9660:
-        pytest.skip("this build has no events")
     with connect(gateway.port) as sock:
         sock.sendall(b"GET /models/sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"text/event-stream" in sock.recv(65536)
@@ -259,7 +258,7 @@ def test_client_that_leaves_while_its_model_loads(live_router: RealRouter, gatew
     assert chat(gateway.url, "plain", 2)
 
 
-@pytest.mark.skipif(BUILD < 11434, reason="older builds have no conversations")
+@pytest.mark.since(11434, "older builds have no conversations")
 def test_conversation_is_in_flight_until_the_router_ends_it(live_router: RealRouter, gateway: RunningGateway) -> None:
     """An answer that goes on without its client counts as in flight just as long as the router says it goes on."""
     body = json.dumps(LONG | {"max_tokens": 300}).encode()

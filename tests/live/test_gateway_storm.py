@@ -15,12 +15,11 @@ from corral.sim.launch import RealRouter
 from corral.wire import Event
 from tests.gateway.house import housed
 from tests.gateway.storm import Findings, Storm
-from tests.live.conftest import BUILD
 from tests.support.live import ModelFiles
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.skipif(BUILD < 11114, reason="older routers evict what is busy, gateway or not"),
+    pytest.mark.since(11114, "older routers evict what is busy, gateway or not"),
 ]
 MODELS = tuple(f"model-{number}" for number in range(8))
 

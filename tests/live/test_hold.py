@@ -18,7 +18,8 @@ import pytest
 import corral as package
 from corral.client import Router
 from corral.sim.launch import RealRouter
-from tests.live.conftest import busy, chat
+from corral.wire.verbs import says_unheard
+from tests.live.conftest import BUILD, busy, chat
 from tests.support.live import QUOTED
 
 pytestmark = pytest.mark.live
@@ -175,6 +176,9 @@ def test_clients_that_keep_asking_are_answered(
     assert {"busy", QUOTED} <= residents(url)
     failed = [answer for client in askers for answer in client.stop()]
     assert [] == [answer for answer in failed if b"failed to load" in answer], "it was killed while it loaded"
+    if BUILD < 11114:
+        # Such a router sends a request to a child that has just ended: nobody has heard it, so nothing was cut.
+        failed = [answer for answer in failed if not says_unheard(500, answer)]
     reported = sum(event["cut"] or 0 for event in holds[0].find("went_again"))
     assert len(failed) <= reported, "each cut is told"
     assert [] == other.stop()
