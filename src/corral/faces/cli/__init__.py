@@ -6,6 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
 
+_ALLOCATIONS = 10_000
+"""So many more objects than before are made between two searches for garbage; Python's own figure is 700."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (that of the process when None) and return its exit code."""
@@ -56,9 +59,12 @@ def program() -> None:
     Taking the interpreter apart again costs a fifth of a short command's time and serves nobody: what was to be
     written is flushed, and what was started is stopped, before ``main`` returns.
     """
+    import gc
     import os
     import sys
 
+    # Nearly all that a short command makes it keeps: looking for garbage at the usual pace takes a tenth of its time.
+    gc.set_threshold(_ALLOCATIONS)
     find_home(os.environ)
     code = main()
 
