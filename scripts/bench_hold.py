@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from corral.client import Router
 from corral.sim.launch import RealRouter
 from corral.sim.tiny_model import write_tiny_model
+from corral.wire.verbs import says_unheard
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD, FREE = "held", "free"
@@ -39,6 +40,7 @@ STOP_S = 1
 """The stop-timeout: so long the router waits for a request that slipped in, before it cuts it."""
 HANG_S = 10.0
 """A request that has no answer after this time counts as hanging."""
+UNHEARD = -1
 
 
 class HoldResult(NamedTuple):
@@ -60,7 +62,9 @@ class HoldResult(NamedTuple):
     hangs: int
     """Requests of all runs that had no answer in time."""
     cut: int
-    """Requests of all runs that were answered, but not with 200: they slipped in between a look and the stop."""
+    """Requests of all runs that a model had and did not answer: they slipped in between a look and the stop."""
+    turned_away: int
+    """Requests of all runs that the router refused at such a moment, before any model's process had them."""
     reported: int
     """As many were reported by the hold."""
     unloads: int
@@ -80,7 +84,7 @@ class Client(threading.Thread):
         self._url, self._model, self._every_s, self._after = url, model, every_s, after
         self._is_over = threading.Event()
         self.answers_s: list[float] = []
-        self.hangs = self.cut = 0
+        self.hangs = self.cut = self.turned_away = 0
 
     def run(self) -> None:
         """Ask until it is over."""
@@ -92,6 +96,8 @@ class Client(threading.Thread):
                 self.hangs += 1
             elif status == 200:
                 self.answers_s.append(took_s)
+            elif status == UNHEARD:
+                self.turned_away += 1
             else:
                 self.cut += 1
             self._after()
@@ -104,15 +110,17 @@ class Client(threading.Thread):
 
 
 def ask(url: str, model: str) -> int | None:
-    """One request for a few tokens; its status, 0 for a connection that broke, None when it hangs."""
+    """One request for a few tokens; its status, 0 for a connection that broke, None when it hangs.
+
+    UNHEARD where the router says that no model's process ever had it.
+    """
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=HANG_S)
     body = {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
-        reply.read()
-        return reply.status
+        return UNHEARD if says_unheard(reply.status, reply.read()) else reply.status
     except TimeoutError:
         return None
     except (OSError, HTTPException):
@@ -140,6 +148,7 @@ def measure(binary: str, rounds: int = 15, *, seconds: float = 20.0) -> HoldResu
         run_requests=sum(len(run.answers_s) + len(run.free_s) for run in short),
         hangs=sum(run.hangs for run in every),
         cut=sum(run.cut for run in every),
+        turned_away=sum(run.turned_away for run in every),
         reported=sum(run.reported for run in every),
         unloads=sum(run.unloads for run in every),
     )
@@ -176,9 +185,17 @@ def run_once(url: str, seconds: float, clients: list[float]) -> HoldResult:
         run_requests=0,
         hangs=sum(client.hangs for client in [*asking, other]),
         cut=sum(client.cut for client in [*asking, other]),
-        reported=sum(event["cut"] or 0 for event in hold.events if event["event"] == "went_again"),
+        turned_away=sum(client.turned_away for client in [*asking, other]),
+        reported=sum(count_told(event) for event in hold.events),
         unloads=sum(event["event"] == "went_again" for event in hold.events),
     )
+
+
+def count_told(event: dict[str, Any]) -> int:
+    """Requests that a hold says were cut, also by an unload that was under way at its end."""
+    if event["event"] == "went_again":
+        return event["cut"] or 0
+    return sum(one["cut"] or 0 for one in event.get("stopping", ()))
 
 
 class Holding:
@@ -253,7 +270,8 @@ load in a few hundredths of a second: with larger ones a load takes longer, and 
 a release in the middle of it: {result.run_requests:,} answers. Of all requests of all runs {result.hangs} hung
 (bound: 0), those that waited at the release included. From beside the router it can't be ruled out that a request slips
 in between the last look and the stop: in {result.unloads:,} unloads of the held model {result.cut} answers were cut,
-and the hold reported {result.reported}.
+and the hold reported {result.reported}. Requests that the router turned away at such a moment, before any model had
+them: {result.turned_away}.
 """
 
 

@@ -259,6 +259,19 @@ def test_it_ends_when_its_time_is_up() -> None:
     assert world.report.resident == ("a",)
 
 
+def test_end_during_an_unload_tells_what_it_cuts() -> None:
+    """A hold that ends while a model stops says so, and how many requests had slipped in."""
+    machine = Machine()
+    world = begin(model("a", "unloaded", None), machine=machine)
+    pass_time(world, 1, model("a", port=1))
+    assert world.sent == ["a"]
+    machine.in_flight["a"] = 1
+    world.answer("a")
+    world.give(Ended("released"))
+
+    assert world.report.stopping == (("a", 1),)
+
+
 def test_vanished_model_is_let_go() -> None:
     """A model that leaves the list while it stops is watched no longer, and met again if it reappears."""
     machine = Machine()

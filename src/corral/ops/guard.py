@@ -392,7 +392,9 @@ class Guard:
     def _finish(self, reason: str, now: float) -> list[Effect]:
         models = self._listing.models if self._listing is not None else ()
         resident = tuple(model.id for model in models if model.is_resident and self._coverage.covers(model.id))
-        return [Done(GuardReport(reason, now - self._started_at, tuple(sorted(self._loads.items())), resident))]
+        stopping = tuple((target.model_id, target.cut) for target in self._targets.values() if target.phase == SENT)
+        loads = tuple(sorted(self._loads.items()))
+        return [Done(GuardReport(reason, now - self._started_at, loads, resident, stopping))]
 
 
 def _has_come(model: Model, before: Listing) -> bool:

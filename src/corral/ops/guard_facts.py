@@ -62,3 +62,5 @@ class GuardReport(Record):
     """How often each held model came up."""
     resident: tuple[str, ...]
     """Held models that were up at the end."""
+    stopping: tuple[tuple[str, int | None], ...] = ()
+    """Those of them that were being unloaded just then, with the requests that this cuts; None when not visible."""

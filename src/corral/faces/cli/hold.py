@@ -280,6 +280,8 @@ def _unload(
 
 
 def _conclude(report: GuardReport, url: str, code: int, talk: HoldTalk, console: Console) -> None:
+    from corral.faces.cli.hold_talk import tell_cut
+
     talk.tell(
         "ended",
         "",
@@ -291,9 +293,12 @@ def _conclude(report: GuardReport, url: str, code: int, talk: HoldTalk, console:
             "seconds": round(report.seconds, 3),
             "loads": dict(report.loads),
             "resident": report.resident,
+            "stopping": [{"model": model, "cut": cut} for model, cut in report.stopping],
         },
     )
     console.say(f"The hold has ended ({report.ended}) after {tell_duration(report.seconds)}: {_tell_loads(report)}.")
+    for model, cut in report.stopping:
+        console.say(f"{show_name(model)} was just being unloaded{tell_cut(cut)}; the router finishes that.")
     if report.loads:
         console.say("A gateway ('corral serve') would have kept them away.")
 

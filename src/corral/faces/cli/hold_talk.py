@@ -47,7 +47,7 @@ class HoldTalk:
         elif isinstance(fact, WentAgain):
             self.tell(
                 "went_again",
-                f"{show_name(fact.model)}  went again after {tell_seconds(fact.seconds)}{_tell_cut(fact.cut)}",
+                f"{show_name(fact.model)}  went again after {tell_seconds(fact.seconds)}{tell_cut(fact.cut)}",
                 {"model": fact.model, "seconds": round(fact.seconds, 3), "cut": fact.cut},
             )
         elif isinstance(fact, LetOut):
@@ -117,7 +117,8 @@ class HoldTalk:
         self._console.status(f"{named}{f', {more} more' if more > 0 else ''}{left}")
 
 
-def _tell_cut(cut: int | None) -> str:
+def tell_cut(cut: int | None) -> str:
+    """What a request that slipped in has come to; empty when there was none, or it is not known."""
     if not cut:
         return ""
     return f"; {cut} {'request that slipped in was' if cut == 1 else 'requests that slipped in were'} cut"
