@@ -24,6 +24,7 @@ from bench_unload import CORRAL, RECIPE, wait_until_unloaded
 from corral.client import Router
 from corral.sim.launch import RealRouter
 from corral.sim.tiny_model import write_tiny_model
+from corral.wire.verbs import says_unheard
 
 MODELS = ("model-1", "model-2", "model-3", "model-4")
 BATCH = 8
@@ -53,6 +54,8 @@ class Steady(NamedTuple):
     """By what Corral said of it; None for the recipe, which says nothing."""
     unreported_rounds: int
     """Rounds in which clients saw more cuts than were reported."""
+    turned_away: int
+    """Requests that the router refused at such a moment, before any model's process had them."""
 
 
 class Figures(NamedTuple):
@@ -90,12 +93,12 @@ class Answer:
         return self.is_whole
 
     def _read(self) -> None:
-        self.is_whole = stream_answer(self._url, self._model, self._tokens, self.began.set)
+        self.is_whole = bool(stream_answer(self._url, self._model, self._tokens, self.began.set))
         self.began.set()
 
 
-def stream_answer(url: str, model: str, tokens: int, on_begin: Callable[[], None] = lambda: None) -> bool:
-    """Ask for an answer and read it; whether it came whole."""
+def stream_answer(url: str, model: str, tokens: int, on_begin: Callable[[], None] = lambda: None) -> bool | None:
+    """Ask for an answer and read it; whether it came whole, None where the router turned it away unheard."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=180)
     body = {"model": model, "max_tokens": tokens, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -110,6 +113,8 @@ def stream_answer(url: str, model: str, tokens: int, on_begin: Callable[[], None
         return False
     finally:
         connection.close()
+    if says_unheard(reply.status, data):
+        return None
     return b"data: [DONE]" in data
 
 
@@ -148,7 +153,8 @@ def measure_steady(url: str, who: str, rounds: int) -> Steady:
             unreported_rounds += tally.cut - seen > said
             seen = tally.cut
     is_corral = who == "corral"
-    return Steady(tally.answers, unloads, tally.cut, reported if is_corral else None, unreported_rounds)
+    told = reported if is_corral else None
+    return Steady(tally.answers, unloads, tally.cut, told, unreported_rounds, tally.turned_away)
 
 
 class Tally:
@@ -158,12 +164,14 @@ class Tally:
         self._lock = threading.Lock()
         self.answers = 0
         self.cut = 0
+        self.turned_away = 0
 
-    def count(self, *, is_whole: bool) -> None:
-        """One answer more."""
+    def count(self, *, is_whole: bool | None) -> None:
+        """One answer more; None is one that no model had."""
         with self._lock:
             self.answers += 1
-            self.cut += not is_whole
+            self.cut += is_whole is False
+            self.turned_away += is_whole is None
 
 
 @contextmanager
@@ -210,7 +218,7 @@ def render(found: Figures) -> str:
     )
     steady = "\n".join(
         f"| {NAMES[who]} | {figures.answers:,} | {figures.unloads} | {100 * figures.cut / figures.unloads:.1f} | "
-        f"{'nothing' if figures.reported is None else f'{figures.reported} of {figures.cut}'} |"
+        f"{'nothing' if figures.reported is None else f'{figures.reported} of {figures.cut}'} | {figures.turned_away} |"
         for who, figures in found.steady.items()
     )
     return f"""## Answers cut
@@ -224,10 +232,11 @@ unloaded, until nothing is resident (Corral with `--grace 120s`; the models' sto
 
 {BUSY_CLIENTS} clients ask on and on for short answers, each of a model of its own, with pauses of up to
 {1000 * GAP_S:.0f} ms, and bring back what goes. Straight to the router a request can slip in between the last look and
-the stop; Corral looks once more just after it, and reports what it then sees. Behind the gateway none is cut.
+the stop; Corral looks once more just after it, and reports what it then sees. What the router turns away at such a
+moment, before any model had it, is no cut. Behind the gateway none is cut.
 
-| who unloads | answers | models unloaded | cut per 100 unloads | reported |
-|---|---|---|---|---|
+| who unloads | answers | models unloaded | cut per 100 unloads | reported | turned away |
+|---|---|---|---|---|---|
 {steady}
 """
 
