@@ -164,7 +164,7 @@ def test_parked_client_may_leave() -> None:
             wait_until(lambda number=number: len(gate.parked) == number)  # type: ignore[misc]  # bound here
             assert 0 == gateway.in_flight("a") and 1 == gateway.look(lambda: len(gateway.lane.visits))
             sock.close()
-            delays.append(wait_until(lambda number=number: len(gate.left) == number))  # type: ignore[misc]
+            delays.append(wait_until(lambda number=number: len(gate.left) == number))  # type: ignore[misc]  # bound
 
         assert min(delays) < SEEN_WITHIN_S
         assert [] == sim.request_log

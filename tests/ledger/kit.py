@@ -24,4 +24,4 @@ def later(seconds: float) -> Moment:
 def entry(number: int, model: str = "a", **fields: object) -> LogEntry:
     """A log entry; its time is its number."""
     values: dict[str, object] = {"id": f"id-{number}", "router": ROUTER, "wall": float(number), **fields}
-    return LogEntry(owner=OWNER, command="unload", verb="unload", model=model, outcome="unloaded", **values)  # type: ignore[arg-type]
+    return LogEntry(owner=OWNER, command="unload", verb="unload", model=model, outcome="unloaded", **values)  # type: ignore[arg-type]  # its own

@@ -320,7 +320,7 @@ def test_hand_over(ledger: Ledger) -> None:
     ledger.leases.begin(ROUTER, ("a",), owner=OWNER, corral=GUARD, now=NOW)
     ledger.leases.advance("r1", HELD, hold="h1")
 
-    assert ("a", "b", "c") == ledger.leases.hand_over(("b", "a", "c"), "h1").models  # type: ignore[union-attr]
+    assert ("a", "b", "c") == ledger.leases.hand_over(("b", "a", "c"), "h1").models  # type: ignore[union-attr]  # there is one
     assert None is ledger.leases.hand_over(("b",), "h9")
     ledger.leases.advance("r1", RESTORING)
     assert None is ledger.leases.hand_over(("d",), "h1")
@@ -338,7 +338,7 @@ def test_take_over(ledger: Ledger) -> None:
     some = ledger.holds.add(ROUTER, None, owner=OWNER, duration_s=9.0, now=NOW, excepted=("a",))
     every = ledger.holds.add(ROUTER, None, owner=OWNER, duration_s=9.0, now=NOW)
 
-    assert ("c", "b") == ledger.leases.take_over(last.id, some).models  # type: ignore[union-attr]
+    assert ("c", "b") == ledger.leases.take_over(last.id, some).models  # type: ignore[union-attr]  # there is one
     taken = ledger.leases.take_over(last.id, every)
     assert taken is not None and (("c", "b", "a"), ("b", "a")) == (taken.models, tuple(taken.unloaded))
     ledger.leases.end(last.id, 1.0)

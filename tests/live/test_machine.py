@@ -208,7 +208,7 @@ def test_freed_bytes_are_the_machines(llama_server_binary: str, tmp_path: Path) 
             child = find(machine, router.url, "wide", memory=True)
             before, others_before = read_anonymous(child.process.pid)
             assert client.unload("wide").ok
-            wait_until(lambda known=child: not machine.find_living([known.process]))  # type: ignore[misc]
+            wait_until(lambda known=child: not machine.find_living([known.process]))  # type: ignore[misc]  # bound
             after, others_after = read_anonymous(child.process.pid)
             assert child.host_bytes is not None and child.host_bytes > 300 << 20
             # What others took meanwhile is theirs: this machine need not be idle.
@@ -267,7 +267,7 @@ def test_hidden_child(llama_server_binary: str, model_files: tuple[Path, Path]) 
                 "POST", f"/models/{verb}", json.dumps({"model": name}), {"Content-Type": "application/json"}
             )
             assert connection.getresponse().read() == b'{"success":true}'
-            wait_until(lambda wanted=count: len(measure(machine, router.url).children) == wanted)  # type: ignore[misc]
+            wait_until(lambda wanted=count: len(measure(machine, router.url).children) == wanted)  # type: ignore[misc]  # bound
             found = measure(machine, router.url).children
             assert all(child.is_hidden and child.model == name and child.in_flight == 0 for child in found)
 

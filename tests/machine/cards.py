@@ -57,49 +57,49 @@ class FakeLibrary:
         if self._broken:
             raise FakeError(self._broken)
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - NVML's
         """How many cards there are."""
         return len(self._cards)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeCard:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeCard:  # noqa: N802 - NVML's
         """A card."""
         return self._cards[index]
 
-    def nvmlDeviceGetName(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetName(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """Its name."""
         return give(card.name)
 
-    def nvmlDeviceGetMemoryInfo(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """Its memory."""
         return give(card.memory)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """Who computes on it."""
         return give(card.compute)
 
-    def nvmlDeviceGetComputeRunningProcesses_v2(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses_v2(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """The same, of an old driver."""
         return give(card.compute)
 
-    def nvmlDeviceGetGraphicsRunningProcesses(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetGraphicsRunningProcesses(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """Who draws on it."""
         return give(card.graphics)
 
-    def nvmlDeviceGetGraphicsRunningProcesses_v2(self, card: FakeCard) -> Any:  # noqa: N802
+    def nvmlDeviceGetGraphicsRunningProcesses_v2(self, card: FakeCard) -> Any:  # noqa: N802 - NVML's
         """The same, of an old driver."""
         return give(card.graphics)
 
-    def nvmlDeviceGetMigMode(self, card: FakeCard) -> list[int]:  # noqa: N802
+    def nvmlDeviceGetMigMode(self, card: FakeCard) -> list[int]:  # noqa: N802 - NVML's
         """Whether it is in parts, now and after the next reset."""
         if card.parts is None:
             raise FakeError("Not Supported")
         return [1, 1]
 
-    def nvmlDeviceGetMaxMigDeviceCount(self, card: FakeCard) -> int:  # noqa: N802
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: FakeCard) -> int:  # noqa: N802 - NVML's
         """How many parts it may have."""
         return len(card.parts or ())
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: FakeCard, index: int) -> FakeCard:  # noqa: N802
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: FakeCard, index: int) -> FakeCard:  # noqa: N802 - NVML's
         """A part."""
         part = (card.parts or ())[index]
         if part is None:

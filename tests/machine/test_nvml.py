@@ -81,7 +81,7 @@ def test_lost_card() -> None:
     """A card that has fallen off the bus does not hide the others."""
 
     class Losing(FakeLibrary):
-        def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeCard:  # noqa: N802
+        def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeCard:  # noqa: N802 - NVML's
             """The first card is gone."""
             if index == 0:
                 raise FakeError("GPU is lost")

@@ -50,7 +50,7 @@ def test_what_comes_up_is_seen_off(machine: Machine | None) -> None:
     world.show(model("a", "unloaded", 1))
     world.give(Ended("released"))
 
-    assert [fact.model for fact in said(world, CameUp)] == ["a"]  # type: ignore[attr-defined]
+    assert [fact.model for fact in said(world, CameUp)] == ["a"]  # type: ignore[attr-defined]  # of one kind
     assert len(said(world, WentAgain)) == 1
     assert (world.report.ended, world.report.loads, world.report.resident) == ("released", (("a", 1),), ())
 
@@ -168,7 +168,7 @@ def test_loads_are_counted_by_the_minute() -> None:
         pass_time(world, 0.01, model("a", "unloaded", port))
     world.interrupt()
 
-    assert [fact.per_minute for fact in said(world, CameUp)] == [1, 2, 3]  # type: ignore[attr-defined]
+    assert [fact.per_minute for fact in said(world, CameUp)] == [1, 2, 3]  # type: ignore[attr-defined]  # of one kind
     assert world.report.loads == (("a", 3),)
 
 
@@ -228,7 +228,7 @@ def test_start_is_what_was_known() -> None:
     )
     pass_time(world, 3, model("a", port=1), model("b", port=2))
 
-    assert world.sent == ["b"] and [fact.model for fact in said(world, CameUp)] == ["b"]  # type: ignore[attr-defined]
+    assert world.sent == ["b"] and [fact.model for fact in said(world, CameUp)] == ["b"]  # type: ignore[attr-defined]  # of one kind
 
 
 def test_known_residents_that_are_to_go_are_no_loads() -> None:
@@ -293,7 +293,7 @@ def test_model_let_out_is_left_alone() -> None:
     world.interrupt()
 
     assert world.sent == ["b"]
-    assert [fact.model for fact in said(world, CameUp)] == ["b"]  # type: ignore[attr-defined]
+    assert [fact.model for fact in said(world, CameUp)] == ["b"]  # type: ignore[attr-defined]  # of one kind
     assert world.report.resident == ("b",)
 
 
@@ -334,7 +334,7 @@ def test_what_an_older_hold_covers_is_left_to_it() -> None:
     world.give(Outranked((build_elder("a"),)))
     pass_time(world, 3, model("a", port=1), model("b", port=2))
     assert world.sent == ["b"]
-    assert [fact.model for fact in said(world, CameUp)] == ["a", "b"]  # type: ignore[attr-defined]
+    assert [fact.model for fact in said(world, CameUp)] == ["a", "b"]  # type: ignore[attr-defined]  # of one kind
     world.answer("b")
     pass_time(world, 1, model("a", port=1), model("b", "unloaded", 2))
     world.give(Outranked(()))
@@ -462,7 +462,7 @@ def test_force_cuts_after_the_grace() -> None:
     world.hear("a", "unloaded")
     pass_time(world, 0.01, model("a", "unloaded", 1))
 
-    assert [fact.cut for fact in said(world, WentAgain)] == [1]  # type: ignore[attr-defined]
+    assert [fact.cut for fact in said(world, WentAgain)] == [1]  # type: ignore[attr-defined]  # of one kind
 
 
 def test_restart_of_the_router_is_no_eviction() -> None:
@@ -490,7 +490,7 @@ def test_child_that_the_list_hides_is_seen_off() -> None:
     world.hear("twin", "unloaded")
     pass_time(world, 1, model("a", "unloaded"))
 
-    assert [fact.model for fact in said(world, WentAgain)] == ["twin"]  # type: ignore[attr-defined]
+    assert [fact.model for fact in said(world, WentAgain)] == ["twin"]  # type: ignore[attr-defined]  # of one kind
 
 
 def test_hidden_child_of_before_is_left_alone() -> None:

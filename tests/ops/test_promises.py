@@ -51,7 +51,7 @@ def hold(models: tuple[str, ...] | None = ("a",), **fields: object) -> Hold:
 def lease(**fields: object) -> Lease:
     """A lease whose command runs."""
     values: dict[str, object] = {"step": RUNNING, "models": ("a", "b", "c"), "command": COMMAND, **fields}
-    return Lease("r1", ROUTER, OWNER, START, corral=GUARD, **values)  # type: ignore[arg-type]
+    return Lease("r1", ROUTER, OWNER, START, corral=GUARD, **values)  # type: ignore[arg-type]  # a lease's own
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def lease(**fields: object) -> Lease:
     """A lease whose command was started."""
     values: dict[str, object] = {"command": Actor(COMMAND, "boot-1"), **fields}
     router, owner = RouterKey("k", "l"), Owner("ann", "box")
-    return Lease("r1", router, owner, NOW, RUNNING, ("a",), Actor(CORRAL, "boot-1"), **values)  # type: ignore[arg-type]
+    return Lease("r1", router, owner, NOW, RUNNING, ("a",), Actor(CORRAL, "boot-1"), **values)  # type: ignore[arg-type]  # its own
 
 
 @pytest.mark.parametrize(

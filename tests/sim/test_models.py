@@ -7,12 +7,12 @@ from corral.sim.models import SimModel
 
 
 def build(status: str = "unloaded", **fields: object) -> SimModel:
-    config = SimConfig(load_s=1.0, exit_s=0.5, wake_s=0.2, **fields)  # type: ignore[arg-type]
+    config = SimConfig(load_s=1.0, exit_s=0.5, wake_s=0.2, **fields)  # type: ignore[arg-type]  # the config's own
     return SimModel(ModelSpec("m", status=status, stop_timeout_s=10), config, 0.0)
 
 
 def statuses(model: SimModel) -> list[object]:
-    return [event["data"]["status"] for event in model.news]  # type: ignore[index]
+    return [event["data"]["status"] for event in model.news]  # type: ignore[index]  # JSON
 
 
 def test_load_goes_through_progress_to_loaded() -> None:

@@ -226,7 +226,7 @@ class _Connection:
         return not (ends or reply.is_proxied or reply.promised)
 
     async def _send_chunks(self, chunks: AsyncIterator[bytes]) -> None:
-        async with aclosing(chunks):  # type: ignore[type-var]
+        async with aclosing(chunks):  # type: ignore[type-var]  # an iterator that closes
             async for chunk in chunks:
                 self._write_chunk(chunk)
                 await self._writer.drain()

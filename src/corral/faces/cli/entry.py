@@ -136,7 +136,7 @@ def load_module(command: Command) -> CommandModule:
     from importlib import import_module
 
     module: Any = import_module(command.module)
-    return module  # type: ignore[no-any-return]
+    return module  # type: ignore[no-any-return]  # as every command is
 
 
 def _run_without_command(line: _Line, words: Sequence[str], console: Console) -> int:

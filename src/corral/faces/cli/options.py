@@ -107,7 +107,7 @@ def build_parser(command: Command, spec: Spec) -> ArgumentParser:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     class Parser(ArgumentParser):
-        def error(self, message: str) -> None:  # type: ignore[override]
+        def error(self, message: str) -> None:  # type: ignore[override]  # it raises too
             hint = f"'corral help {command.name}' shows how."
             if spec.words == "NAME" and ("unrecognized arguments: -" in message or "ignored explicit" in message):
                 hint += f" A name that begins with - goes after the mark --, as in: corral {command.name} -- -name"
