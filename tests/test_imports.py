@@ -44,8 +44,6 @@ EXCEPTIONS = {
     ("client/aio_engine.py", "aiohttp"),
     # The driver's library, an extra.
     ("machine/nvml.py", "pynvml"),
-    # Seen by the type checker only.
-    ("client/deadline.py", "typing_extensions"),
 }
 """File and what it may import besides."""
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from corral.client import identify, parse_url
+from corral.client import Target, identify, parse_url
+from corral.client.settings import build_headers
+from corral.client.target import encode_path
 from corral.wire import BadArgumentError
 
 OWN = (
@@ -127,3 +131,26 @@ def test_url_with_a_password_is_no_router() -> None:
     """A password never becomes part of a key: such a URL is refused."""
     with pytest.raises(BadArgumentError):
         identify("http://ann:secret@gpu-box:8080", resolve)
+
+
+def test_requests_carry_ascii_alone() -> None:
+    """A host name and a prefix in any script go out as HTTP wants them; what is encoded already stays so."""
+    target = parse_url("http://bücher.example:81/präfix%20x")
+
+    assert "xn--bcher-kva.example:81" == build_headers(target, None)["Host"]
+    assert "/pr%C3%A4fix%20x" == encode_path(target.prefix)
+
+
+@given(
+    rest=st.text("az09.-:/%[]@?#_ ä", max_size=12) | st.from_regex(r"[a-z0-9.-]{1,9}(:[0-9]{0,6})?/?", fullmatch=True)
+)
+def test_plain_urls_are_read_like_all_others(rest: str) -> None:
+    """The short way for what is a name and a port ends where the long way does, which a scheme in capitals takes."""
+
+    def read(url: str) -> Target | str:
+        try:
+            return parse_url(url)
+        except BadArgumentError as error:
+            return error.message.replace("HTTP:", "http:")
+
+    assert read(f"http://{rest}") == read(f"HTTP://{rest}")

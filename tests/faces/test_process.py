@@ -214,6 +214,9 @@ FORBIDDEN = {
     "shutil",
     "urllib.request",
     "concurrent.futures",
+    "http.client",
+    "email",
+    "ssl",
 }
 HOT = {
     "--version": ["--version"],

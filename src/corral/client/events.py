@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http.client import HTTPException
 from threading import Event as Flag
 from threading import Thread
 from time import monotonic
@@ -70,7 +69,7 @@ class EventThread:
             self._put(StreamOpened())
             decoder = SseDecoder()
             while not self._closed.is_set():
-                data = response.read1(1 << 16)
+                data = response.read()
                 if not data:
                     return None
                 now = monotonic()
@@ -78,7 +77,7 @@ class EventThread:
                     event = read_event(message.data)
                     if event is not None:
                         self._put(Heard(event, now))
-        except (OSError, ValueError, HTTPException):
+        except (OSError, ValueError):
             # A cut stream is expected: the router went away, or close() woke this thread.
             return None
         finally:

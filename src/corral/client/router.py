@@ -29,10 +29,10 @@ from corral.wire import AuthError, Call, Event, Listing, Model, RefusedError, Re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from http.client import HTTPResponse
     from types import TracebackType
     from typing import Any, Self
 
+    from corral.client.http1 import Response
     from corral.ops.measurement import Meter
     from corral.ops.protocol import Input, Verb
 
@@ -262,7 +262,7 @@ class Router:
         finally:
             transport.close()
 
-    def open_stream(self, call: Call, headers_s: float) -> tuple[Transport, HTTPResponse]:
+    def open_stream(self, call: Call, headers_s: float) -> tuple[Transport, Response]:
         """Open a stream on a connection of its own; the caller closes the transport."""
         transport = Transport(self._target, self._timeouts, self._ca_file)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.client.proxy import read_proxy
-from corral.client.target import Target
+from corral.client.target import Target, encode_host
 from corral.wire import BadArgumentError, Record, escape_controls
 
 TYPE_CHECKING = False
@@ -31,7 +31,11 @@ def build_headers(target: Target, key: str | None) -> dict[str, str]:
     """The headers of every request; the key only where the caller says so."""
     from corral import __version__
 
-    headers = {"Host": target.authority, "Accept": "application/json", "User-Agent": f"corral/{__version__}"}
+    headers = {
+        "Host": encode_host(target.authority),
+        "Accept": "application/json",
+        "User-Agent": f"corral/{__version__}",
+    }
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
     return headers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
-
 from corral.wire import BadArgumentError, Record, escape_controls
 
 TYPE_CHECKING = False
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _PORTS = {"http": 80, "https": 443}
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
 class Target(Record):
@@ -67,6 +66,11 @@ def parse_url(url: str) -> Target:
         return _parse_unix(text)
     if "://" not in text:
         text = f"http://{text}"
+    plain = _read_plain(text)
+    if plain is not None:
+        return plain
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -85,14 +89,31 @@ def parse_url(url: str) -> Target:
         host.encode("idna" if not host.isascii() else "ascii")
     except UnicodeError:
         raise _bad_url(url) from None
-    prefix = _clean_prefix(parts.path)
+    return _build(parts.scheme, host, port, parts.path)
+
+
+def _read_plain(text: str) -> Target | None:
+    """Read what is a name or address, perhaps with a port, and no more; None for all else.
+
+    This is nearly every router's URL, and ``urllib.parse``, which reads all others, takes a while to import.
+    """
+    scheme, _, rest = text.partition("://")
+    host, mark, port = rest.removesuffix("/").partition(":")
+    if scheme not in _PORTS or not host or not _PLAIN.issuperset(host):
+        return None
+    if mark and not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 1 << 16):
+        return None
+    return _build(scheme, host, int(port) if mark else None, "")
+
+
+def _build(scheme: str, host: str, port: int | None, path: str) -> Target:
     packed = _pack(host)
     if packed is not None:
         import socket
 
         # One address has one spelling from here on.
         host = socket.inet_ntop(socket.AF_INET6 if len(packed) == 16 else socket.AF_INET, packed)
-    return Target(parts.scheme, host, port if port is not None else _PORTS[parts.scheme], prefix)
+    return Target(scheme, host, port if port is not None else _PORTS[scheme], _clean_prefix(path))
 
 
 def identify(url: str, resolve: Callable[[str], list[str]] | None = None) -> RouterKey:
@@ -114,6 +135,20 @@ def identify(url: str, resolve: Callable[[str], list[str]] | None = None) -> Rou
         path=target.socket_path,
         addresses=[] if is_known else (resolve or _resolve)(target.host),
     )
+
+
+def encode_host(host: str) -> str:
+    """A host, with its port or without, as requests carry it."""
+    return host if host.isascii() else host.encode("idna").decode("ascii")
+
+
+def encode_path(path: str) -> str:
+    """A path as requests carry it; what is percent-encoded already stays so."""
+    if path.isascii():
+        return path
+    from urllib.parse import quote
+
+    return quote(path, safe="/%:@!$&'()*+,;=~-._")
 
 
 def _resolve(host: str) -> list[str]:
@@ -163,7 +198,11 @@ def _parse_unix(text: str) -> Target:
     prefix = query.removeprefix("prefix=") if query.startswith("prefix=") else ""
     if not path.startswith("/") or (query and not prefix):
         raise BadArgumentError(f"Not a unix socket URL: {_mask(text)}", "Write it as unix:///run/llama-server.sock.")
-    return Target("unix", "", 0, _clean_prefix("/" + prefix.strip("/") if prefix else ""), unquote(path))
+    if "%" in path:
+        from urllib.parse import unquote
+
+        path = unquote(path)
+    return Target("unix", "", 0, _clean_prefix("/" + prefix.strip("/") if prefix else ""), path)
 
 
 def _bad_url(url: str) -> BadArgumentError:

@@ -1,4 +1,4 @@
-"""One connection to a router, blocking, on ``http.client``.
+"""One connection to a router, blocking.
 
 A GET on a connection that has gone stale is sent again on a new one. A POST never is: the caller gets
 BrokenCallError and reads the state before deciding. A connection idle for 3 s is replaced before a POST.
@@ -7,21 +7,19 @@ BrokenCallError and reads the state before deciding. A connection idle for 3 s i
 from __future__ import annotations
 
 import socket
-from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse
 from time import monotonic
 
 from corral.client.deadline import DeadlineSocket
+from corral.client.http1 import NotHttpError, Response, build_request
 from corral.client.path_errors import explain_path_error, explain_proxy_error
 from corral.client.proxy import Proxy, read_proxy
 from corral.client.settings import IDLE_LIMIT_S, MAX_BODY_BYTES, Timeouts, build_headers, build_tls
-from corral.client.target import Target
-from corral.wire import BrokenCallError, Call, NotARouterError, Reply, UnreachableError, excerpt
+from corral.client.target import Target, encode_host, encode_path
+from corral.wire import BrokenCallError, Call, NotARouterError, Reply, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-
-_CHUNK_BYTES = 1 << 16
 
 
 class Transport:
@@ -32,7 +30,6 @@ class Transport:
         self._timeouts = timeouts
         self._tls: ssl.SSLContext | None = build_tls(ca_file) if target.scheme == "https" else None
         self._proxy = read_proxy(target)
-        self._http: HTTPConnection | None = None
         self._socket: DeadlineSocket | None = None
         self._used_at = 0.0
         self.writes = 0
@@ -56,31 +53,29 @@ class Transport:
             response = self._exchange(call, key, until=until)
         try:
             body = self._read_body(response)
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, NotHttpError) as error:
             self.close()
             raise self._broken(call, error) from None
-        # Left to the interpreter, this would swallow a Ctrl-C that comes just then.
-        response.close()
         self._used_at = monotonic()
-        if response.will_close:
+        if not response.is_reusable:
             self.close()
         if self._proxy is not None and response.status == 407:
             raise explain_proxy_error(self._target, self._proxy, f"{response.status} {response.reason}")
-        return Reply(response.status, _lower_headers(response), body)
+        return Reply(response.status, response.headers, body)
 
-    def open_stream(self, call: Call, key: str | None, headers_s: float) -> tuple[Reply, HTTPResponse]:
+    def open_stream(self, call: Call, key: str | None, headers_s: float) -> tuple[Reply, Response]:
         """Send a call whose reply has no end; return its head, and the response to read from.
 
         ``headers_s`` bounds the wait for the head. Reads after it wait without limit; ``shut`` ends them.
         """
         response = self._exchange(call, key, headers_s)
         if response.status != 200:
-            reply = Reply(response.status, _lower_headers(response), self._read_body(response))
+            reply = Reply(response.status, response.headers, self._read_body(response))
             self.close()
             return reply, response
-        connection, _ = self._connect()
+        connection = self._connect()
         connection.deadline = connection.read_s = None
-        return Reply(response.status, _lower_headers(response), b""), response
+        return Reply(response.status, response.headers, b""), response
 
     def shut(self) -> None:
         """Wake a thread that reads from this connection; safe from any thread."""
@@ -90,17 +85,15 @@ class Transport:
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        if self._http is not None:
-            self._http.close()
         if self._socket is not None:
-            self._socket.abort()
-        self._http = self._socket = None
+            self._socket.close()
+        self._socket = None
 
     def _exchange(
         self, call: Call, key: str | None, total_s: float | None = None, until: float | None = None
-    ) -> HTTPResponse:
+    ) -> Response:
         """Send the request and read the head of the reply."""
-        connection, http = self._connect(until)
+        connection = self._connect(until)
         limit_s = total_s if total_s is not None else self._timeouts.total_s
         ends = [] if limit_s is None else [monotonic() + limit_s]
         connection.deadline = min([*ends, until]) if until is not None else min(ends, default=None)
@@ -110,10 +103,9 @@ class Transport:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            http.request(call.method, self._path(call), call.body, headers)
-            connection.flush()
-            return http.getresponse()
-        except (OSError, HTTPException, ValueError) as error:
+            connection.send(build_request(call.method, self._path(call), headers, call.body))
+            return Response(connection.receive)
+        except (OSError, ValueError) as error:
             self.close()
             raise self._broken(call, error) from error
 
@@ -122,23 +114,20 @@ class Transport:
         self.writes += 1
 
     def _path(self, call: Call) -> str:
-        path = self._target.prefix + call.path
+        path = encode_path(self._target.prefix) + call.path
         if self._proxy and self._target.scheme == "http":
-            return f"http://{self._target.authority}{path}"
+            return f"http://{encode_host(self._target.authority)}{path}"
         return path
 
-    def _connect(self, until: float | None = None) -> tuple[DeadlineSocket, HTTPConnection]:
-        if self._socket is not None and self._http is not None:
-            return self._socket, self._http
+    def _connect(self, until: float | None = None) -> DeadlineSocket:
+        if self._socket is not None:
+            return self._socket
         try:
             inner = self._dial(_limit(self._timeouts.connect_s, until))
-        except (OSError, HTTPException, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise explain_path_error(self._target, error, self._proxy, is_connecting=True) from None
         self._socket = DeadlineSocket(inner, self._timeouts.read_s, self._count_write)
-        self._http = HTTPConnection(self._target.host or "localhost", self._target.port or 80)
-        # http.client asks no more of its socket than DeadlineSocket has.
-        self._http.sock = self._socket
-        return self._socket, self._http
+        return self._socket
 
     def _dial(self, connect_s: float | None) -> socket.socket:
         if self._target.scheme == "unix":
@@ -150,12 +139,7 @@ class Transport:
                 inner.close()
                 raise
             return inner
-        if self._proxy:
-            inner = self._dial_proxy(self._proxy, connect_s)
-        else:
-            address = (_encode_host(self._target.host), self._target.port)
-            inner = socket.create_connection(address, connect_s)  # type: ignore[arg-type]  # the stubs lack bytes
-        inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        inner = self._dial_proxy(self._proxy, connect_s) if self._proxy else _dial_host(self._target, connect_s)
         if self._tls is None:
             return inner
         try:
@@ -165,24 +149,35 @@ class Transport:
             raise
 
     def _dial_proxy(self, proxy: Proxy, connect_s: float | None) -> socket.socket:
-        tunnel = HTTPConnection(proxy.host, proxy.port, timeout=connect_s)
-        if self._target.scheme == "https":
-            tunnel.set_tunnel(self._target.host, self._target.port, proxy.build_headers())
+        """A connection to the proxy, or for https through it to the router."""
+        inner: socket.socket | None = None
         try:
-            tunnel.connect()
-        except (OSError, HTTPException, UnicodeError) as error:
-            tunnel.close()
-            raise explain_proxy_error(self._target, proxy, error) from None
-        inner: socket.socket = tunnel.sock
+            inner = _dial_host(proxy, connect_s)
+            if self._target.scheme == "https":
+                self._open_tunnel(inner, proxy, connect_s)
+                inner.settimeout(connect_s)
+        except BaseException as error:
+            if inner is not None:
+                inner.close()
+            if isinstance(error, OSError | ValueError):
+                raise explain_proxy_error(self._target, proxy, error) from None
+            raise
         return inner
 
-    def _read_body(self, response: HTTPResponse) -> bytes:
+    def _open_tunnel(self, inner: socket.socket, proxy: Proxy, connect_s: float | None) -> None:
+        connection = DeadlineSocket(inner, connect_s)
+        connection.deadline = None if connect_s is None else monotonic() + connect_s
+        host = encode_host(self._target.host)
+        authority = f"{f'[{host}]' if ':' in host else host}:{self._target.port}"
+        connection.send(build_request("CONNECT", authority, {"Host": authority} | proxy.build_headers(), None))
+        response = Response(connection.receive)
+        if not 200 <= response.status < 300:
+            raise explain_proxy_error(self._target, proxy, f"{response.status} {response.reason}")
+
+    def _read_body(self, response: Response) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        while True:
-            piece = response.read(_CHUNK_BYTES)
-            if not piece:
-                break
+        while piece := response.read():
             size += len(piece)
             pieces.append(piece)
             if size > MAX_BODY_BYTES:
@@ -191,16 +186,13 @@ class Transport:
                     f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
                     "Check the URL: something other than llama-server seems to answer.",
                 )
-        missing = response.length
-        if missing:
-            raise ConnectionResetError(f"the answer was cut: {missing} bytes are missing")
         return b"".join(pieces)
 
     def _broken(self, call: Call, error: Exception) -> UnreachableError | NotARouterError:
         label = self._target.label
-        if isinstance(error, BadStatusLine) and not isinstance(error, ConnectionError):
+        if isinstance(error, NotHttpError):
             return NotARouterError(
-                f"What answers on {label} does not speak HTTP: {excerpt(str(error).encode())}",
+                f"What answers on {label} does not speak HTTP: {error}",
                 "Check the port; an https:// router needs https:// in the URL.",
             )
         explained = explain_path_error(self._target, error, self._proxy)
@@ -219,10 +211,10 @@ def _limit(limit_s: float | None, until: float | None) -> float | None:
     return left_s if limit_s is None else min(limit_s, left_s)
 
 
-def _encode_host(host: str) -> str | bytes:
-    """As bytes, an ASCII name needs no IDNA codec, whose import alone takes five milliseconds."""
-    return host.encode() if host.isascii() else host
-
-
-def _lower_headers(response: HTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.getheaders()}
+def _dial_host(place: Target | Proxy, connect_s: float | None) -> socket.socket:
+    host = place.host
+    # As bytes, an ASCII name needs no IDNA codec, whose import alone takes five milliseconds.
+    address = (host.encode() if host.isascii() else host, place.port)
+    inner = socket.create_connection(address, connect_s)  # type: ignore[arg-type]  # the stubs lack bytes
+    inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return inner
