@@ -26,7 +26,7 @@ from corral.wire import Record, escape_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from corral.machine.door import Doorway
     from corral.wire import Model
@@ -105,9 +105,12 @@ class FamilyFinder:
         self._wanted: set[int] = set()
         self._search_at = 0.0
 
-    def find(self, models: Sequence[Model]) -> Family:
-        """Look for the children of these models and their siblings."""
-        self._forget_the_dead()
+    def find(self, models: Sequence[Model], only: Collection[str] = ()) -> Family:
+        """Look for the children of these models and their siblings.
+
+        With ``only``, none but the children of these names are sure to live still.
+        """
+        self._forget_the_dead(only)
         now = self._clock()
         wanted = {model.port for model in models if model.is_resident and model.port is not None}
         is_due = now >= self._search_at or wanted != self._wanted
@@ -123,11 +126,14 @@ class FamilyFinder:
         """The router's process as far as it is known, looked for by who listens if it is not."""
         return self.find(()).router
 
-    def _forget_the_dead(self) -> None:
+    def _forget_the_dead(self, only: Collection[str]) -> None:
         if self._router is not None and not is_living(self._proc, self._router):
             self._router, self._kin = None, {}
             self._search_at = 0.0
-        self._kin = {pid: kin for pid, kin in self._kin.items() if is_living(self._proc, kin.process)}
+        looked_at = [kin for kin in self._kin.values() if not only or kin.alias in only]
+        for kin in looked_at:
+            if not is_living(self._proc, kin.process):
+                del self._kin[kin.process.pid]
 
     def _add_children(self, router: int) -> None:
         pids = list_children(self._proc, router)

@@ -90,7 +90,7 @@ class Machine:
         reason = self._find_place().reason
         if reason:
             return Measurement((), reason=reason)
-        family = self._get_finder().find(models)
+        family = self._get_finder().find(models, only)
         if family.reason:
             return Measurement((), reason=family.reason)
         listed = {model.id: model.port for model in models}

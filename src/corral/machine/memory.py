@@ -12,6 +12,13 @@ from corral.machine.procfs import read_file
 from corral.ops.measurement import HostMemory
 from corral.wire import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_SHARES = frozenset({b"Pss_Anon", b"Pss_Shmem", b"Pss_File"})
+_OWN = frozenset({b"RssAnon", b"RssShmem"})
+_MACHINE = frozenset({b"MemTotal", b"MemAvailable", b"AnonPages"})
 _FALLBACK = "its shares of pages may not be read, so that pages shared with others count in full"
 _UNREADABLE = "its memory may not be read"
 
@@ -26,28 +33,30 @@ class Footprint(Record):
 
 def read_footprint(proc: str, pid: int) -> Footprint:
     """Read a process's memory: by shares where that is allowed, else what it has in memory itself."""
-    shares = _parse_sizes(read_file(f"{proc}/{pid}/smaps_rollup"))
-    if "Pss_Anon" in shares:
-        host = shares["Pss_Anon"] + shares.get("Pss_Shmem", 0)
-        return Footprint(host, shares.get("Pss_File"))
-    sizes = _parse_sizes(read_file(f"{proc}/{pid}/status"))
-    if "RssAnon" in sizes:
-        return Footprint(sizes["RssAnon"] + sizes.get("RssShmem", 0), None, _FALLBACK)
+    shares = _parse_sizes(read_file(f"{proc}/{pid}/smaps_rollup"), _SHARES)
+    if b"Pss_Anon" in shares:
+        host = shares[b"Pss_Anon"] + shares.get(b"Pss_Shmem", 0)
+        return Footprint(host, shares.get(b"Pss_File"))
+    sizes = _parse_sizes(read_file(f"{proc}/{pid}/status"), _OWN)
+    if b"RssAnon" in sizes:
+        return Footprint(sizes[b"RssAnon"] + sizes.get(b"RssShmem", 0), None, _FALLBACK)
     return Footprint(reason=_UNREADABLE)
 
 
 def read_host_memory(proc: str) -> HostMemory:
     """Read the machine's memory."""
-    sizes = _parse_sizes(read_file(f"{proc}/meminfo"))
-    return HostMemory(sizes.get("MemTotal"), sizes.get("MemAvailable"), sizes.get("AnonPages"))
+    sizes = _parse_sizes(read_file(f"{proc}/meminfo"), _MACHINE)
+    return HostMemory(sizes.get(b"MemTotal"), sizes.get(b"MemAvailable"), sizes.get(b"AnonPages"))
 
 
-def _parse_sizes(text: bytes | None) -> dict[str, int]:
-    """The lines ``Name:  123 kB``, in bytes; other lines are none."""
+def _parse_sizes(text: bytes | None, wanted: Container[bytes]) -> dict[bytes, int]:
+    """The wanted ones of the lines ``Name:  123 kB``, in bytes; other lines are none."""
     sizes = {}
     for line in (text or b"").splitlines():
         name, _, value = line.partition(b":")
+        if name not in wanted:
+            continue
         words = value.split()
         if len(words) == 2 and words[1] == b"kB" and words[0].isdigit() and len(words[0]) < 16:
-            sizes[name.decode(errors="replace")] = int(words[0]) * 1024
+            sizes[name] = int(words[0]) * 1024
     return sizes
