@@ -74,8 +74,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'corral.ledger' has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"corral.ledger.{home}"), name)
+    # Without importlib, whose import a short command feels.
+    value: object = getattr(__import__(f"corral.ledger.{home}", fromlist=[name]), name)
     globals()[name] = value
     return value

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
 
-_ALLOCATIONS = 10_000
+_ALLOCATIONS = 50_000
 """So many more objects than before are made between two searches for garbage; Python's own figure is 700."""
 
 
