@@ -470,6 +470,21 @@ def test_ledger_costs_nothing_where_it_says_nothing(cli: Cli, router: RawRouter)
     assert "0 False" == done.stdout.splitlines()[-1]
 
 
+def test_pins_cost_nothing_where_none_was_ever_made(folder: Path, router: RawRouter) -> None:
+    """With a ledger that never held a pin, unload --all imports no database; once one is there, it is obeyed."""
+    Ledger.open(str(folder)).close()
+    code = "import sys; from corral.faces.cli import main; print(main(sys.argv[1:]), 'sqlite3' in sys.modules)"
+    environ = dict(os.environ) | {"PYTHONPATH": str(Path(corral.__file__).parent.parent)}
+    command = [sys.executable, "-S", "-c", code, "unload", "--all", "--dry-run"]
+    before = subprocess.run(command, capture_output=True, text=True, env=environ).stdout
+    with Ledger.open(str(folder)) as ledger:
+        ledger.pins.add(identify(os.environ["CORRAL_URL"]), ["alpha"], owner=OWNER, wall=1.0)
+    after = subprocess.run(command, capture_output=True, text=True, env=environ).stdout
+
+    assert before.endswith("0 False\n") and "pinned" not in before
+    assert after.endswith("0 True\n") and "pinned" in after
+
+
 def test_what_was_left_busy_is_in_the_log(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A nightly unload that had to leave a model says so in the log, not only to whoever watched."""
     monkeypatch.setenv("CORRAL_STATE_DIR", str(tmp_path / "state"))

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from corral.ledger import Ledger, LedgerError, note
+from corral.ledger.header import may_hold_pins
 from corral.ledger.schema import APPLICATION_ID, MIGRATIONS
 from corral.ledger.store import Store, open_for_reading, open_for_writing
 from tests.ledger.kit import NOW, OWNER, ROUTER, entry
@@ -70,6 +71,44 @@ def test_every_older_schema_is_brought_up(path: str, version: int) -> None:
     store.close()
 
 
+def test_head_tells_whether_there_may_be_pins(path: str) -> None:
+    """That nothing was ever pinned is read from the file itself; a pin shows from its commit on, and for good."""
+    open_for_writing(path).close()
+    assert not may_hold_pins(path)
+    folder = os.path.dirname(path)
+    with Ledger.open(folder) as ledger:
+        ledger.pins.add(ROUTER, ["a"], owner=OWNER, wall=1.0)
+        during = may_hold_pins(path)
+    after = may_hold_pins(path)
+    with Ledger.open(folder) as ledger:
+        ledger.pins.remove(ROUTER, ["a"])
+
+    assert during and after and may_hold_pins(path)
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+@pytest.mark.parametrize("has_pin", [True, False])
+def test_head_of_an_older_ledger(path: str, version: int, has_pin: bool) -> None:
+    """The head of an older ledger says nothing; brought up, it tells by the pins that are there."""
+    if has_pin:
+        fill(path, MIGRATIONS[:version])
+    else:
+        open_for_writing(path, migrations=MIGRATIONS[:version]).close()
+    before = may_hold_pins(path)
+    open_for_writing(path).close()
+
+    assert before and may_hold_pins(path) == has_pin
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-journal"])
+def test_head_that_is_not_the_last_word(path: str, ending: str) -> None:
+    """With a log that is still to be moved over, or junk for a file, there may be pins."""
+    open_for_writing(path).close()
+    Path(path + ending).write_bytes(b"junk")
+
+    assert may_hold_pins(path) and may_hold_pins(f"{path}.gone") and may_hold_pins(os.path.dirname(path))
+
+
 def test_hold_of_the_first_schema_is_kept(path: str) -> None:
     """A hold that an older Corral wrote goes on, with nothing to be loaded again."""
     store = open_for_writing(path, migrations=MIGRATIONS[:1])
@@ -111,7 +150,8 @@ def test_newer_schema_is_not_touched(path: str, opener: Callable[[str], Store | 
     """A ledger of a newer Corral is an error that says so, and no byte of it is changed."""
     fill(path, MIGRATIONS + _LATER)
     before = Path(path).read_bytes()
-    with pytest.raises(LedgerError, match=r"newer Corral \(its schema is 4, known is 2\)") as caught:
+    said = rf"newer Corral \(its schema is {len(MIGRATIONS) + 2}, known is {len(MIGRATIONS)}\)"
+    with pytest.raises(LedgerError, match=said) as caught:
         opener(path)
 
     assert "Upgrade" in caught.value.hint

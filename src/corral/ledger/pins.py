@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from json import dumps
 
 from corral.ledger.rows import OF_ROUTER, read_pin
+from corral.ledger.schema import PINNED_ID
 from corral.ops.promises import Owner, Pin, RouterKey
 
 TYPE_CHECKING = False
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
 
 def list_pinned(folder: str, router: RouterKey) -> tuple[str, ...]:
     """The ids pinned on a router, with no more of the ledger imported than that takes. Raises LedgerError."""
+    from corral.ledger.header import may_hold_pins
     from corral.ledger.place import LEDGER
+
+    path = f"{folder}/{LEDGER}"
+    # Where SQLite was imported, this process may have the file open.
+    if "sqlite3" not in sys.modules and not may_hold_pins(path):
+        return ()
     from corral.ledger.store import open_for_reading
 
-    store = open_for_reading(f"{folder}/{LEDGER}")
+    store = open_for_reading(path)
     if store is None:
         return ()
     try:
@@ -45,6 +53,8 @@ class Pins:
                     self._store.execute("INSERT INTO pins VALUES (?, ?, ?, ?, ?, ?)", values)
                     pinned.add(model)
                     added.append(model)
+            if added:
+                self._store.execute(f"PRAGMA application_id = {PINNED_ID}")
         return added
 
     def remove(self, router: RouterKey, models: Iterable[str]) -> list[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x436F7272
 """Marks the file as Corral's (``PRAGMA application_id``): "Corr"."""
+PINNED_ID = 0x436F7270
+"""The same of one that may hold a pin, "Corp", so that its head tells it (``ledger.header``)."""
 
 _FIRST = (
     """CREATE TABLE holds (
@@ -65,7 +67,10 @@ _FIRST = (
 _HOLDS_REMEMBER = ("ALTER TABLE holds ADD COLUMN unloaded TEXT NOT NULL DEFAULT '[]'",)
 """What was unloaded when a hold began, to be loaded again at its release."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HOLDS_REMEMBER)
+_HEAD_TELLS_PINS: tuple[str, ...] = ()
+"""From then on the application id tells whether there may be a pin; ``migrate`` sets it."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HOLDS_REMEMBER, _HEAD_TELLS_PINS)
 """Item N leads from version N to version N + 1; a new file has version 0."""
 
 
@@ -79,7 +84,7 @@ def is_current(store: Store, migrations: Sequence[Sequence[str]]) -> bool:
         raise explain_newer(store.path, version, len(migrations))
     if version == 0 and not store.read("SELECT 1 FROM sqlite_master LIMIT 1"):
         return False
-    if store.read_number("PRAGMA application_id") != APPLICATION_ID:
+    if store.read_number("PRAGMA application_id") not in (APPLICATION_ID, PINNED_ID):
         raise explain_foreign(store.path)
     return version == len(migrations)
 
@@ -93,5 +98,6 @@ def migrate(store: Store, migrations: Sequence[Sequence[str]]) -> None:
         for step in migrations[version:]:
             for statement in step:
                 store.execute(statement)
-        store.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        has_pins = store.read_number("SELECT EXISTS (SELECT 1 FROM pins)")
+        store.execute(f"PRAGMA application_id = {PINNED_ID if has_pins else APPLICATION_ID}")
         store.execute(f"PRAGMA user_version = {len(migrations)}")
