@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import corral
 from corral.client import DEFAULT_URL
 from corral.faces.cli.commands import COMMANDS, Command
 from corral.faces.cli.entry import load_module
-from corral.faces.cli.options import split_command
+from corral.faces.cli.options import Spec, build_parser, read_plain, split_command
+from corral.wire import BadArgumentError
 
 if TYPE_CHECKING:
     from tests.faces.kit import RawRouter, Result
@@ -143,3 +146,45 @@ def test_dry_run_is_called_the_same_everywhere(command: Command) -> None:
     """What shows a plan with --dry-run does so with -n."""
     for option in load_module(command).SPEC.options:
         assert ("--dry-run" in option.flags) == ("-n" in option.flags and command.name != "log")
+
+
+VALUES = ("a", "b c", "", "-", "-x", "--", "--all=1", "5s", "1h30m", "0s", "3", "-3", "2GiB", "unloaded", "loaded", "é")
+
+
+def read_with_argparse(command: Command, spec: Spec, words: list[str]) -> dict[str, object] | str:
+    """What the library makes of a line, or what it says of it."""
+    parser = build_parser(command, spec)
+    try:
+        return vars(parser.parse_intermixed_args(words) if spec.words else parser.parse_args(words))
+    except BadArgumentError as error:
+        return error.message
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@given(data=st.data())
+def test_plain_lines_are_read_as_argparse_reads_them(command: Command, data: st.DataObject) -> None:
+    """What is read without argparse is what argparse would have read, and every mistake is left to it."""
+    spec = load_module(command).SPEC
+    flags = st.sampled_from([flag for option in spec.options for flag in option.flags])
+    words = data.draw(st.lists(flags | st.sampled_from(VALUES), max_size=6))
+    found = read_plain(spec, words)
+
+    if found is not None:
+        assert "--" not in words and read_with_argparse(command, spec, words) == vars(found)
+
+
+def test_usual_lines_are_plain() -> None:
+    """What people and scripts write every day is read without argparse, and gives what it says."""
+    command = next(command for command in COMMANDS if command.name == "unload")
+    spec = load_module(command).SPEC
+    words = ["--url", "http://gpu-box:8080", "a", "--grace", "90s", "--json", "b", "--except", "c", "--except", "d"]
+    found = read_plain(spec, words)
+
+    assert found is not None and vars(found) == read_with_argparse(command, spec, words)
+    assert (["a", "b"], 90.0, True, ["c", "d"], False) == (
+        found.words,
+        found.grace,
+        found.json,
+        getattr(found, "except"),
+        found.all,
+    )

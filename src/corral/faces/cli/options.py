@@ -1,6 +1,7 @@
 """Options as values: each is written once, and parser, help and completion read it from here.
 
-``argparse`` does the parsing; it is imported when a command is called, for that one command.
+``argparse`` knows what a line may look like, what is wrong with one, and the help. A line of whole flags with their
+values, each a word of its own, is read without it: importing it takes longer than talking to the router.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from corral.faces.cli.commands import Command
 
@@ -28,7 +30,6 @@ class Option(Record):
     many: bool = False
     """May be given more than once; the values become a list."""
     choices: tuple[str, ...] = ()
-    default: str | None = None
     may_be_zero: bool = False
     """Of a duration: whether none at all is one too."""
 
@@ -86,6 +87,9 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
     """Read a command's words; raises BadArgumentError in one line for what it does not understand."""
+    plain = read_plain(spec, words)
+    if plain is not None:
+        return plain
     parser = build_parser(command, spec)
     if not spec.words:
         return parser.parse_args(words)
@@ -100,6 +104,41 @@ def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
         # What a shell makes of "$NAME" where that is not set.
         raise BadArgumentError(f"{command.name}: {spec.words} is empty.", f"'corral help {command.name}' shows how.")
     return args
+
+
+def read_plain(spec: Spec, words: Sequence[str]) -> Namespace | None:
+    """What ``argparse`` would make of these words; None for all that takes it to know, and for every mistake."""
+    flags = {flag: option for option in spec.options for flag in option.flags}
+    found: dict[str, Any] = {"words": []} if spec.words else {}
+    found |= {_name(option): [] if option.many else None if option.value else False for option in spec.options}
+    left = iter(words)
+    for word in left:
+        if word[:1] != "-":
+            if not (spec.words and word):
+                return None
+            found["words"].append(word)
+            continue
+        option = flags.get(word)
+        if option is None:
+            return None
+        if not option.value:
+            found[_name(option)] = True
+            continue
+        text = next(left, "-")
+        if text[:1] == "-" or (option.choices and text not in option.choices):
+            return None
+        try:
+            value = _find_reader(option)(text, option.flags[-1])
+        except BadArgumentError:
+            return None
+        if option.many:
+            found[_name(option)].append(value)
+        else:
+            found[_name(option)] = value
+    from types import SimpleNamespace
+
+    result: Any = SimpleNamespace(**found)
+    return result  # type: ignore[no-any-return]  # it has what a Namespace has
 
 
 def build_parser(command: Command, spec: Spec) -> ArgumentParser:
@@ -143,28 +182,31 @@ _WORDS_HELP = {
 
 
 def _add(parser: ArgumentParser, option: Option) -> None:
-    flag = option.flags[-1]
-    dest = flag.lstrip("-").replace("-", "_")
     if not option.value:
-        parser.add_argument(*option.flags, action="store_true", dest=dest, help=option.help)
+        parser.add_argument(*option.flags, action="store_true", dest=_name(option), help=option.help)
         return
-    read_duration = partial(parse_duration, may_be_zero=option.may_be_zero)
-    readers: dict[str, Callable[[str, str], object]] = {
-        "DURATION": read_duration,
-        "N": _read_count,
-        "SIZE": parse_size,
-    }
-    read = readers.get(option.value, _read_text)
+    read = _find_reader(option)
     parser.add_argument(
         *option.flags,
         action="append" if option.many else "store",
-        dest=dest,
+        dest=_name(option),
         metavar=option.value,
-        type=lambda text: read(text, flag),
+        type=lambda text: read(text, option.flags[-1]),
         choices=option.choices or None,
-        default=[] if option.many else option.default,
+        default=[] if option.many else None,
         help=option.help,
     )
+
+
+def _name(option: Option) -> str:
+    """Under which the value is found."""
+    return option.flags[-1].lstrip("-").replace("-", "_")
+
+
+def _find_reader(option: Option) -> Callable[[str, str], object]:
+    if option.value == "DURATION":
+        return partial(parse_duration, may_be_zero=option.may_be_zero)
+    return _READERS.get(option.value, _read_text)
 
 
 def _read_text(text: str, flag: str) -> str:
@@ -177,3 +219,6 @@ def _read_count(text: str, flag: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise BadArgumentError(f"{flag}: not a count: {escape_controls(text)}", "Give a whole number from 1 on.")
     return int(text)
+
+
+_READERS: dict[str, Callable[[str, str], object]] = {"N": _read_count, "SIZE": parse_size}
