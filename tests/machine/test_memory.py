@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral.machine.memory import Footprint, read_footprint, read_host_memory
+from corral.machine.memory import Footprint, Footprints, read_footprint, read_host_memory
 from corral.ops.measurement import HostMemory
 from tests.machine.tree import Tree
 
@@ -51,6 +51,17 @@ def test_unreadable_is_unknown(tree: Tree) -> None:
     assert (None, None) == (found.host_bytes, found.cache_bytes) and found.reason
     tree.remove("proc/meminfo")
     assert HostMemory(None, None, None) == read_host_memory(tree.proc)
+
+
+def test_many_are_read_each_as_itself(tree: Tree) -> None:
+    """Of many processes, read side by side, each figure is its own, in the order that was asked for."""
+    pids = list(range(9, 2, -1))
+    for pid in pids:
+        tree.write(f"proc/{pid}/smaps_rollup", f"Pss_Anon:  {pid} kB\n")
+    found = Footprints(tree.proc, [*pids, 99]).collect()
+
+    assert [*(pid << 10 for pid in pids), None] == [one.host_bytes for one in found]
+    assert [] == Footprints(tree.proc, []).collect()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

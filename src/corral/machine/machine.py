@@ -97,9 +97,9 @@ class Machine:
         # A model may have two for a moment, one that ends and one that starts: the one that is listed comes first.
         meant = [one for one in family.children if not only or one.alias in only]
         kin = sorted(meant, key=lambda one: listed.get(one.alias) != one.port)
-        traffic = self._read_traffic(family.router, kin, recent=recent)
         if memory:
-            return self._measure_memory(family.router, kin, traffic, listed)
+            return self._measure_memory(family.router, kin, listed, recent=recent)
+        traffic = self._read_traffic(family.router, kin, recent=recent)
         return Measurement(tuple(_describe(one, traffic, listed) for one in kin), router=family.router)
 
     def find_living(self, processes: Sequence[Process]) -> tuple[Process, ...]:
@@ -170,19 +170,21 @@ class Machine:
         return {port: age for port, age in ages.items() if age is not None and 0 <= age < REMEMBERED_S}
 
     def _measure_memory(
-        self, router: Process | None, kin: Sequence[Kin], traffic: Traffic, listed: Collection[str]
+        self, router: Process | None, kin: Sequence[Kin], listed: Collection[str], *, recent: bool
     ) -> Measurement:
-        from corral.machine.memory import read_footprint, read_host_memory
+        from corral.machine.memory import Footprints, read_host_memory
         from corral.machine.readings import name_models
 
+        footprints = Footprints(self._proc, [one.process.pid for one in kin])
+        traffic = self._read_traffic(router, kin, recent=recent)
         readings = self._read_devices([one.process for one in kin])
-        children = []
-        for one in kin:
-            footprint = read_footprint(self._proc, one.process.pid)
-            children.append(_describe(one, traffic, listed, footprint, readings))
+        children = tuple(
+            _describe(one, traffic, listed, footprint, readings)
+            for one, footprint in zip(kin, footprints.collect(), strict=True)
+        )
         names = {one.process.pid: one.alias for one in kin}
         devices = tuple(name_models(device, names) for reading in readings for device in reading.devices)
-        return Measurement(tuple(children), devices, read_host_memory(self._proc), router)
+        return Measurement(children, devices, read_host_memory(self._proc), router)
 
     def _read_devices(self, processes: Sequence[Process]) -> list[Reading]:
         if self._readers is None:

@@ -8,17 +8,22 @@ Source: ``Documentation/ABI/testing/procfs-smaps_rollup`` and ``Documentation/fi
 
 from __future__ import annotations
 
+from os import cpu_count
+from threading import Thread
+
 from corral.machine.procfs import read_file
 from corral.ops.measurement import HostMemory
 from corral.wire import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
 _SHARES = frozenset({b"Pss_Anon", b"Pss_Shmem", b"Pss_File"})
 _OWN = frozenset({b"RssAnon", b"RssShmem"})
 _MACHINE = frozenset({b"MemTotal", b"MemAvailable", b"AnonPages"})
+_AT_ONCE = 4
+"""So many processes' memory is read at a time."""
 _FALLBACK = "its shares of pages may not be read, so that pages shared with others count in full"
 _UNREADABLE = "its memory may not be read"
 
@@ -41,6 +46,38 @@ def read_footprint(proc: str, pid: int) -> Footprint:
     if b"RssAnon" in sizes:
         return Footprint(sizes[b"RssAnon"] + sizes.get(b"RssShmem", 0), None, _FALLBACK)
     return Footprint(reason=_UNREADABLE)
+
+
+class Footprints:
+    """Reads several processes' memory beside whatever the caller does until ``collect``.
+
+    The kernel walks through all pages of each process: half a millisecond for a tiny model, far more for one whose
+    file is mapped. So it is asked about several at a time.
+    """
+
+    def __init__(self, proc: str, pids: Sequence[int]) -> None:
+        self._proc, self._pids = proc, pids
+        self._found: list[Footprint | None] = [None] * len(pids)
+        self._count = min(_AT_ONCE, cpu_count() or 1, len(pids))
+        self._helpers = []
+        for first in range(self._count):
+            helper = Thread(target=self._read_share, args=(first,), daemon=True)
+            try:
+                helper.start()
+            except RuntimeError:
+                # A limit on threads: what nobody has read is read in the end.
+                break
+            self._helpers.append(helper)
+
+    def collect(self) -> list[Footprint]:
+        """What was found, in the order of the processes."""
+        for helper in self._helpers:
+            helper.join()
+        return [found or read_footprint(self._proc, pid) for found, pid in zip(self._found, self._pids, strict=True)]
+
+    def _read_share(self, first: int) -> None:
+        for at in range(first, len(self._pids), self._count):
+            self._found[at] = read_footprint(self._proc, self._pids[at])
 
 
 def read_host_memory(proc: str) -> HostMemory:
