@@ -6,6 +6,7 @@ the ratios per pair.
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -56,16 +57,36 @@ class Figures(NamedTuple):
 
 def measure(binary: str, rounds: int = 15) -> Figures:
     """Measure on routers of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_ledger(folder):
         model = Path(folder) / "tiny.gguf"
         write_tiny_model(model)
         names = [f"model-{number:02}" for number in range(1, max(COUNTS) + 1)]
         with RealRouter(binary, dict.fromkeys(names, model), models_max=max(COUNTS)) as router:
+            fill_ledger(router.url, names[0])
             pairs = {count: measure_pairs(router.url, names[:count], rounds) for count in COUNTS}
             tails = measure_tails(router.url, names, rounds)
         with RealRouter(binary, dict.fromkeys(names[:4], model)) as router:
             start_up = measure_start_up(router.url, 3 * rounds)
     return Figures(rounds, pairs, tails, start_up, measure_long_lists())
+
+
+@contextmanager
+def own_ledger(folder: str) -> Iterator[None]:
+    """A ledger apart from the user's own."""
+    before = os.environ.get("CORRAL_STATE_DIR")
+    os.environ["CORRAL_STATE_DIR"] = f"{folder}/state"
+    try:
+        yield
+    finally:
+        del os.environ["CORRAL_STATE_DIR"]
+        if before is not None:
+            os.environ["CORRAL_STATE_DIR"] = before
+
+
+def fill_ledger(url: str, name: str) -> None:
+    """Have a ledger with something in it, which each command must ask for pins."""
+    for command in (("load", name), ("save", "bench")):
+        subprocess.run([str(CORRAL), "--url", url, *command, "-q"], check=True, stdout=subprocess.DEVNULL)
 
 
 def run_timed(*command: str) -> float:
@@ -79,19 +100,20 @@ def run_timed(*command: str) -> float:
 def measure_pairs(url: str, names: list[str], rounds: int) -> list[Pair]:
     """Corral and the recipe in turn, each on the same freshly loaded models; who begins changes every round."""
     pairs = []
+    commands = {"corral": (str(CORRAL), "--url", url, "unload", "--all"), "recipe": ("sh", str(RECIPE), url)}
     with Router(url) as client:
         for number in range(rounds):
             times: dict[str, float] = {}
             router_s = 0.0
             for who in ("corral", "recipe") if number % 2 == 0 else ("recipe", "corral"):
                 load_all(client, names)
+                # Whoever runs has the same company: a subscriber that hears of each model's end.
+                with watch_events(url, set(names)) as watch:
+                    times[who] = run_timed(*commands[who])
                 if who == "corral":
-                    with watch_events(url, set(names)) as watch:
-                        times[who] = run_timed(str(CORRAL), "--url", url, "unload", "--all")
                     router_s = watch.span_s
-                else:
-                    times[who] = run_timed("sh", str(RECIPE), url)
-                    wait_until_unloaded(client)
+                # The recipe does not wait for the models to be gone; the next round must.
+                wait_until_unloaded(client)
             pairs.append(Pair(times["corral"], times["recipe"], router_s))
     return pairs
 
@@ -117,7 +139,7 @@ def load_all(client: Router, names: list[str]) -> None:
 
 
 def wait_until_unloaded(client: Router) -> None:
-    """The recipe does not wait for the models to be gone; the next round must."""
+    """Until the list says that nothing is resident."""
     while client.residents():
         time.sleep(0.01)
 
