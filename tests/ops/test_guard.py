@@ -157,6 +157,15 @@ def test_eviction_is_told() -> None:
     assert said(world, CameUp) == [CameUp("a", ("warm",), 1)]
 
 
+def test_what_the_hold_unloaded_was_not_evicted() -> None:
+    """Who went between the list that the hold was begun with and its first look went by its own unload."""
+    known = listing(model("a", port=1), model("b", port=2))
+    world = World(Guard(ALL, takes_residents=True, known=known), Machine())
+    pass_time(world, 1, model("a", port=3), model("b", "unloaded", 2))
+
+    assert [fact.evicted for fact in said(world, CameUp)] == [()]  # type: ignore[attr-defined]  # of one kind
+
+
 def test_loads_are_counted_by_the_minute() -> None:
     """A client that asks again and again is told as loads per minute, and each child is seen off anew."""
     machine = Machine()

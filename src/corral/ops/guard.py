@@ -285,10 +285,11 @@ class Guard:
         return [Say(NotMoved(model_id, refusal.error))] if is_news else []
 
     def _note_departures(self, before: Listing, listing: Listing, now: float) -> None:
-        """Remember who was resident and is no longer, other than by this hold."""
+        """Remember who was resident and is no longer, other than by this hold or the unload that it began with."""
         resident = {model.id for model in listing.models if model.is_resident}
         for model in before.models:
-            if model.is_resident and model.id not in resident and model.id not in self._targets:
+            is_meant_to_go = self._coverage.covers(model.id) and not self._coverage.allows(model)
+            if model.is_resident and model.id not in resident | self._targets.keys() and not is_meant_to_go:
                 self._left_at[model.id] = now
 
     def _take_failure(self, error: CorralError, now: float) -> list[Effect]:
