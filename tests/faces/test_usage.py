@@ -14,7 +14,7 @@ import corral
 from corral.client import DEFAULT_URL
 from corral.faces.cli.commands import COMMANDS, Command
 from corral.faces.cli.entry import load_module
-from corral.faces.cli.options import Spec, build_parser, read_plain, split_command
+from corral.faces.cli.options import Spec, parse_in_full, read_plain, split_command
 from corral.wire import BadArgumentError
 
 if TYPE_CHECKING:
@@ -153,9 +153,8 @@ VALUES = ("a", "b c", "", "-", "-x", "--", "--all=1", "5s", "1h30m", "0s", "3", 
 
 def read_with_argparse(command: Command, spec: Spec, words: list[str]) -> dict[str, object] | str:
     """What the library makes of a line, or what it says of it."""
-    parser = build_parser(command, spec)
     try:
-        return vars(parser.parse_intermixed_args(words) if spec.words else parser.parse_args(words))
+        return vars(parse_in_full(command, spec, words))
     except BadArgumentError as error:
         return error.message
 

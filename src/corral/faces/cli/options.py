@@ -88,8 +88,11 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
 def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
     """Read a command's words; raises BadArgumentError in one line for what it does not understand."""
     plain = read_plain(spec, words)
-    if plain is not None:
-        return plain
+    return parse_in_full(command, spec, words) if plain is None else plain
+
+
+def parse_in_full(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
+    """``parse`` for any line, by ``argparse``."""
     parser = build_parser(command, spec)
     if not spec.words:
         return parser.parse_args(words)
@@ -107,9 +110,12 @@ def parse(command: Command, spec: Spec, words: Sequence[str]) -> Namespace:
 
 
 def read_plain(spec: Spec, words: Sequence[str]) -> Namespace | None:
-    """What ``argparse`` would make of these words; None for all that takes it to know, and for every mistake."""
+    """What ``parse_in_full`` makes of these words; None for all that takes it to know, and for every mistake."""
     flags = {flag: option for option in spec.options for flag in option.flags}
     found: dict[str, Any] = {"words": []} if spec.words else {}
+    if spec.takes_command:
+        # It comes behind the mark "--", which is not for here.
+        found["command"] = []
     found |= {_name(option): [] if option.many else None if option.value else False for option in spec.options}
     left = iter(words)
     for word in left:
