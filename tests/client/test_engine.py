@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from queue import SimpleQueue
 from threading import Thread
 
@@ -11,8 +10,6 @@ import pytest
 
 from corral import AsyncRouter, Router, UnloadReport
 from corral.client import Timeouts, parse_url
-from corral.client.deadline import DeadlineSocket
-from corral.client.http1 import build_request
 from corral.client.transport import Transport
 from corral.ops import Ended, Requested, Selection, Unload
 from corral.ops.guard import Guard
@@ -70,19 +67,6 @@ def test_interrupted_before_the_first_byte() -> None:
         whole.close()
 
         assert [False, True] == sent and [] == sim.requests("POST")
-
-
-def test_request_goes_out_whole() -> None:
-    """Head and body go out in one write, so that an interruption never leaves half a request behind."""
-    # Datagrams keep what was written at once together.
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    writes: list[int] = []
-    with ours, theirs:
-        sender = DeadlineSocket(ours, 1.0, lambda: writes.append(1))
-        sender.send(build_request("POST", "/models/unload", {"Host": "x"}, b"body"))
-
-        head, _, body = theirs.recv(1000).partition(b"\r\n\r\n")
-    assert head.startswith(b"POST /models/unload HTTP/1.1\r\n") and b"body" == body and [1] == writes
 
 
 def test_interrupted_in_a_word() -> None:

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.client.http1 import NotHttpError, Response, build_request
+from corral.client.http1 import BadReplyError, NotHttpError, Response, build_request
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BEGIN = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"
 GOOD = {
     "length": b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Length: 5\r\n\r\nhello",
     "chunks": CHUNKED + b"3\r\nhel\r\n2;ext=1\r\nlo\r\n0\r\nTrailer: x\r\n\r\n",
@@ -92,7 +93,7 @@ def test_cut_reply_is_no_reply(name: str, data: st.DataObject) -> None:
 def test_junk_is_told_as_such(junk: bytes, sizes: list[int]) -> None:
     """Whatever comes instead of a reply ends in one of two errors, or is a reply."""
     for data in (junk, b"HTTP/1.1 200 OK\r\n" + junk, CHUNKED + junk):
-        with suppress(NotHttpError, ConnectionResetError):
+        with suppress(NotHttpError, BadReplyError, ConnectionResetError):
             assert read_all(Response(deal(data, sizes))) in data
 
 
@@ -101,28 +102,55 @@ def test_junk_is_told_as_such(junk: bytes, sizes: list[int]) -> None:
     [
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0-OpenSSH_9.6"),
         (b"\x15\x03\x01\x00\x02", "\\x15"),
+        (b"\r\n", "(an empty line)"),
         (b"HTTP/2 200\r\n\r\n", "HTTP/2 200"),
         (b"HTTP/1.1 20x OK\r\n\r\n", "20x"),
         (b"HTTP/1.1 099 Low\r\n\r\n", "099"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length is no number: -1"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "5, 6"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding: gzip"),
-        (
-            CHUNKED + b"+5\r\nhello\r\n",
-            "the size of a chunk is no number: +5",
-        ),
+    ],
+)
+def test_what_is_no_http_is_shown(data: bytes, said: str) -> None:
+    """What speaks something else is shown with what it said."""
+    with pytest.raises(NotHttpError) as caught:
+        Response(deal(data, [4096]))
+
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (BEGIN + b"Content-Length: -1\r\n\r\n", "Content-Length is no number: -1"),
+        (BEGIN + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "5, 6"),
+        (BEGIN + b"Transfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding: gzip"),
+        (CHUNKED + b"+5\r\nhello\r\n", "the size of a chunk is no number: +5"),
+        (CHUNKED + b"\r\n", "the size of a chunk is no number: (an empty line)"),
         (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", "longer than it said"),
-        (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "no header: no colon"),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200, "more than 100 lines"),
-        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200_000, "longer than 64 KiB"),
+        (BEGIN + b"no colon\r\n\r\n", "no header: no colon"),
+        (BEGIN + b"A: b\r\n" * 200, "more than 100 headers"),
+        (BEGIN + b"A: " + b"b" * 200_000, "longer than 64 KiB"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, said: str) -> None:
-    """What is no HTTP is shown, and what is wrong in HTTP is named."""
-    with pytest.raises(NotHttpError) as caught:
+    """What begins as HTTP and then is none is told by what is wrong."""
+    with pytest.raises(BadReplyError) as caught:
         read_all(Response(deal(data, [4096])))
 
     assert said in str(caught.value)
+
+
+def test_of_two_headers_the_last_counts() -> None:
+    """A header that comes twice is what the last says, as for the async client; a coding that is none is none."""
+    reply = b"Server: nginx\r\nServer: llama.cpp\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello"
+    response = Response(deal(BEGIN + reply, [4096]))
+
+    assert "llama.cpp" == response.headers["server"] and b"hello" == read_all(response)
+
+
+def test_reply_to_connect_is_its_head() -> None:
+    """What a proxy says of a body behind its yes to a CONNECT does not count."""
+    response = Response(deal(BEGIN + b"Content-Length: 5\r\nTransfer-Encoding: gzip\r\n\r\n", [4096]), has_body=False)
+
+    assert 200 == response.status and b"" == response.read()
 
 
 def test_banner_needs_no_end() -> None:

@@ -135,10 +135,10 @@ def test_url_with_a_password_is_no_router() -> None:
 
 def test_requests_carry_ascii_alone() -> None:
     """A host name and a prefix in any script go out as HTTP wants them; what is encoded already stays so."""
-    target = parse_url("http://bücher.example:81/präfix%20x")
-
-    assert "xn--bcher-kva.example:81" == build_headers(target, None)["Host"]
-    assert "/pr%C3%A4fix%20x" == encode_path(target.prefix)
+    assert "xn--bcher-kva.example:81" == build_headers(parse_url("http://bücher.example:81"), None)["Host"]
+    assert "xn--r8jz45g.xn--zckzah:8080" == build_headers(parse_url("http://例え.テスト:8080"), None)["Host"]
+    assert "[::1]:81" == build_headers(parse_url("http://[::1]:81"), None)["Host"]
+    assert "/pr%C3%A4fix%20x" == encode_path(parse_url("http://a/präfix%20x").prefix)
 
 
 @given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.client.proxy import read_proxy
-from corral.client.target import Target, encode_host
+from corral.client.target import Target
 from corral.wire import BadArgumentError, Record, escape_controls
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def build_headers(target: Target, key: str | None) -> dict[str, str]:
     from corral import __version__
 
     headers = {
-        "Host": encode_host(target.authority),
+        "Host": target.host_header,
         "Accept": "application/json",
         "User-Agent": f"corral/{__version__}",
     }

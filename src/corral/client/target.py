@@ -36,11 +36,19 @@ class Target(Record):
 
     @property
     def authority(self) -> str:
-        """Host and port as in a URL and in the Host header."""
+        """Host and port as people write them in a URL."""
         if self.scheme == "unix":
             return "localhost"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return self._join(self.host)
+
+    @property
+    def host_header(self) -> str:
+        """The same as requests carry it, in ASCII."""
+        return "localhost" if self.scheme == "unix" else self._join(encode_host(self.host))
+
+    def _join(self, host: str) -> str:
+        bracketed = f"[{host}]" if ":" in host else host
+        return bracketed if self.port == _PORTS[self.scheme] else f"{bracketed}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -138,7 +146,7 @@ def identify(url: str, resolve: Callable[[str], list[str]] | None = None) -> Rou
 
 
 def encode_host(host: str) -> str:
-    """A host, with its port or without, as requests carry it."""
+    """A host's name or address as requests carry it."""
     return host if host.isascii() else host.encode("idna").decode("ascii")
 
 

@@ -1,7 +1,11 @@
 """One connection to a router, blocking.
 
 A GET on a connection that has gone stale is sent again on a new one. A POST never is: the caller gets
-BrokenCallError and reads the state before deciding. A connection idle for 3 s is replaced before a POST.
+BrokenCallError and reads the state before deciding. A connection idle for 3 s is replaced before a POST, and one on
+which anything came unasked before any request.
+
+Rule for whoever edits this: whatever ends a call before its answer was read whole, Ctrl-C too, closes the connection.
+Otherwise the next call would take that answer for its own.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ import socket
 from time import monotonic
 
 from corral.client.deadline import DeadlineSocket
-from corral.client.http1 import NotHttpError, Response, build_request
+from corral.client.http1 import BadReplyError, NotHttpError, Response, build_request
 from corral.client.path_errors import explain_path_error, explain_proxy_error
 from corral.client.proxy import Proxy, read_proxy
 from corral.client.settings import IDLE_LIMIT_S, MAX_BODY_BYTES, Timeouts, build_headers, build_tls
 from corral.client.target import Target, encode_host, encode_path
-from corral.wire import BrokenCallError, Call, NotARouterError, Reply, UnreachableError
+from corral.wire import BadArgumentError, BrokenCallError, Call, NotARouterError, Reply, UnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ class Transport:
         self._tls: ssl.SSLContext | None = build_tls(ca_file) if target.scheme == "https" else None
         self._proxy = read_proxy(target)
         self._socket: DeadlineSocket | None = None
+        """The connection, from the moment when it is being made."""
         self._used_at = 0.0
         self.writes = 0
         """How often bytes have gone out or were just about to; what was interrupted before was not acted on."""
@@ -39,23 +44,26 @@ class Transport:
         """Send a call and read its whole reply, no later than ``until`` on ``time.monotonic``'s clock.
 
         Raises UnreachableError when it never reached the server, BrokenCallError when it may have,
-        NotARouterError when the reply is no HTTP or too large.
+        NotARouterError when the reply is no HTTP or too large, BadArgumentError when HTTP cannot carry the request.
         """
+        deadline = _earlier(until, self._timeouts.total_s)
         if call.method != "GET" and monotonic() - self._used_at > IDLE_LIMIT_S:
+            self.close()
+        if self._socket is not None and not self._socket.is_quiet():
             self.close()
         reused = self._socket
         try:
-            response = self._exchange(call, key, until=until)
-        except UnreachableError as error:
-            stale = isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
-            if reused is None or reused.is_shut or not stale or call.method != "GET":
-                raise
-            response = self._exchange(call, key, until=until)
-        try:
-            body = self._read_body(response)
-        except (OSError, NotHttpError) as error:
+            try:
+                response = self._exchange(call, key, deadline)
+            except UnreachableError as error:
+                stale = isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
+                if reused is None or reused.is_shut or not stale or call.method != "GET":
+                    raise
+                response = self._exchange(call, key, deadline)
+            body = self._read_body(call, response)
+        except BaseException:
             self.close()
-            raise self._broken(call, error) from None
+            raise
         self._used_at = monotonic()
         if not response.is_reusable:
             self.close()
@@ -67,18 +75,23 @@ class Transport:
         """Send a call whose reply has no end; return its head, and the response to read from.
 
         ``headers_s`` bounds the wait for the head. Reads after it wait without limit; ``shut`` ends them.
+        Raises what ``send`` does.
         """
-        response = self._exchange(call, key, headers_s)
-        if response.status != 200:
-            reply = Reply(response.status, response.headers, self._read_body(response))
+        try:
+            response = self._exchange(call, key, _earlier(None, headers_s))
+            if response.status != 200:
+                reply = Reply(response.status, response.headers, self._read_body(call, response))
+                self.close()
+                return reply, response
+        except BaseException:
             self.close()
-            return reply, response
-        connection = self._connect()
-        connection.deadline = connection.read_s = None
+            raise
+        if self._socket is not None:
+            self._socket.deadline = self._socket.limit_s = None
         return Reply(response.status, response.headers, b""), response
 
     def shut(self) -> None:
-        """Wake a thread that reads from this connection; safe from any thread."""
+        """Wake a thread that waits for this connection, while it is being made too; safe from any thread."""
         connection = self._socket
         if connection is not None:
             connection.shut()
@@ -89,25 +102,26 @@ class Transport:
             self._socket.close()
         self._socket = None
 
-    def _exchange(
-        self, call: Call, key: str | None, total_s: float | None = None, until: float | None = None
-    ) -> Response:
+    def _exchange(self, call: Call, key: str | None, deadline: float | None) -> Response:
         """Send the request and read the head of the reply."""
-        connection = self._connect(until)
-        limit_s = total_s if total_s is not None else self._timeouts.total_s
-        ends = [] if limit_s is None else [monotonic() + limit_s]
-        connection.deadline = min([*ends, until]) if until is not None else min(ends, default=None)
         headers = build_headers(self._target, key) | dict(call.headers)
         if self._proxy and self._target.scheme == "http":
             headers |= self._proxy.build_headers()
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            connection.send(build_request(call.method, self._path(call), headers, call.body))
+            request = build_request(call.method, self._path(call), headers, call.body)
+        except ValueError as error:
+            raise BadArgumentError(f"The request cannot be sent: {error}.", "Check the path of --url.") from None
+        connection = self._socket or self._connect(deadline)
+        connection.limit_s, connection.deadline, connection.on_send = self._timeouts.read_s, deadline, self._count_write
+        writes = self.writes
+        try:
+            connection.send(request)
             return Response(connection.receive)
         except (OSError, ValueError) as error:
             self.close()
-            raise self._broken(call, error) from error
+            raise self._broken(call, error, may_have_gone_out=self.writes > writes) from error
 
     def _count_write(self) -> None:
         """Before the first byte goes: an interruption that comes right after the last one must not deny the request."""
@@ -116,105 +130,106 @@ class Transport:
     def _path(self, call: Call) -> str:
         path = encode_path(self._target.prefix) + call.path
         if self._proxy and self._target.scheme == "http":
-            return f"http://{encode_host(self._target.authority)}{path}"
+            return f"http://{self._target.host_header}{path}"
         return path
 
-    def _connect(self, until: float | None = None) -> DeadlineSocket:
-        if self._socket is not None:
-            return self._socket
+    def _connect(self, deadline: float | None) -> DeadlineSocket:
+        """Make the connection, with TLS where that is meant."""
         try:
-            inner = self._dial(_limit(self._timeouts.connect_s, until))
-        except (OSError, UnicodeError) as error:
+            if self._proxy:
+                connection = self._connect_through(self._proxy, deadline)
+            elif self._target.scheme == "unix":
+                connection = self._dial(socket.AF_UNIX, self._target.socket_path, deadline)
+            else:
+                connection = self._dial_host(self._target, deadline)
+            if self._tls is not None:
+                connection.secure(self._tls, self._target.host)
+        except (OSError, ValueError) as error:
+            self.close()
             raise explain_path_error(self._target, error, self._proxy, is_connecting=True) from None
-        self._socket = DeadlineSocket(inner, self._timeouts.read_s, self._count_write)
-        return self._socket
-
-    def _dial(self, connect_s: float | None) -> socket.socket:
-        if self._target.scheme == "unix":
-            inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            inner.settimeout(connect_s)
-            try:
-                inner.connect(self._target.socket_path)
-            except BaseException:
-                inner.close()
-                raise
-            return inner
-        inner = self._dial_proxy(self._proxy, connect_s) if self._proxy else _dial_host(self._target, connect_s)
-        if self._tls is None:
-            return inner
-        try:
-            return self._tls.wrap_socket(inner, server_hostname=self._target.host)
         except BaseException:
-            inner.close()
+            self.close()
             raise
+        return connection
 
-    def _dial_proxy(self, proxy: Proxy, connect_s: float | None) -> socket.socket:
+    def _connect_through(self, proxy: Proxy, deadline: float | None) -> DeadlineSocket:
         """A connection to the proxy, or for https through it to the router."""
-        inner: socket.socket | None = None
         try:
-            inner = _dial_host(proxy, connect_s)
-            if self._target.scheme == "https":
-                self._open_tunnel(inner, proxy, connect_s)
-                inner.settimeout(connect_s)
-        except BaseException as error:
-            if inner is not None:
-                inner.close()
-            if isinstance(error, OSError | ValueError):
-                raise explain_proxy_error(self._target, proxy, error) from None
-            raise
-        return inner
-
-    def _open_tunnel(self, inner: socket.socket, proxy: Proxy, connect_s: float | None) -> None:
-        connection = DeadlineSocket(inner, connect_s)
-        connection.deadline = None if connect_s is None else monotonic() + connect_s
-        host = encode_host(self._target.host)
-        authority = f"{f'[{host}]' if ':' in host else host}:{self._target.port}"
-        connection.send(build_request("CONNECT", authority, {"Host": authority} | proxy.build_headers(), None))
-        response = Response(connection.receive)
+            connection = self._dial_host(proxy, deadline)
+            if self._target.scheme != "https":
+                return connection
+            host = encode_host(self._target.host)
+            authority = f"{f'[{host}]' if ':' in host else host}:{self._target.port}"
+            connection.send(build_request("CONNECT", authority, {"Host": authority} | proxy.build_headers(), None))
+            response = Response(connection.receive, has_body=False)
+        except (OSError, ValueError) as error:
+            raise explain_proxy_error(self._target, proxy, error) from None
         if not 200 <= response.status < 300:
             raise explain_proxy_error(self._target, proxy, f"{response.status} {response.reason}")
+        return connection
 
-    def _read_body(self, response: Response) -> bytes:
+    def _dial_host(self, place: Target | Proxy, deadline: float | None) -> DeadlineSocket:
+        """A connection to the first of a host's addresses that answers."""
+        # As bytes, an ASCII name needs no IDNA codec, whose import alone takes five milliseconds.
+        host = place.host.encode() if place.host.isascii() else place.host
+        failure = OSError("the host name has no address")
+        for family, _, _, _, address in socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM):
+            try:
+                return self._dial(family, address, deadline)
+            except OSError as error:
+                if self._socket is not None and self._socket.is_shut:
+                    raise
+                failure = error
+        raise failure
+
+    def _dial(self, family: int, address: object, deadline: float | None) -> DeadlineSocket:
+        if deadline is not None and monotonic() >= deadline:
+            raise TimeoutError("the time is over")
+        self.close()
+        # From here on another thread can end it.
+        self._socket = DeadlineSocket(family, self._timeouts.connect_s, deadline)
+        self._socket.connect(address)
+        return self._socket
+
+    def _read_body(self, call: Call, response: Response) -> bytes:
         pieces: list[bytes] = []
         size = 0
-        while piece := response.read():
-            size += len(piece)
-            pieces.append(piece)
-            if size > MAX_BODY_BYTES:
-                self.close()
-                raise NotARouterError(
-                    f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
-                    "Check the URL: something other than llama-server seems to answer.",
-                )
+        try:
+            while piece := response.read():
+                size += len(piece)
+                pieces.append(piece)
+                if size > MAX_BODY_BYTES:
+                    raise NotARouterError(
+                        f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
+                        "Check the URL: something other than llama-server seems to answer.",
+                    )
+        except (OSError, ValueError) as error:
+            raise self._broken(call, error, may_have_gone_out=True) from None
         return b"".join(pieces)
 
-    def _broken(self, call: Call, error: Exception) -> UnreachableError | NotARouterError:
+    def _broken(self, call: Call, error: Exception, *, may_have_gone_out: bool) -> UnreachableError | NotARouterError:
         label = self._target.label
+        explained: UnreachableError | NotARouterError
         if isinstance(error, NotHttpError):
-            return NotARouterError(
+            explained = NotARouterError(
                 f"What answers on {label} does not speak HTTP: {error}",
                 "Check the port; an https:// router needs https:// in the URL.",
             )
-        explained = explain_path_error(self._target, error, self._proxy)
-        if call.method == "GET":
+        elif isinstance(error, BadReplyError):
+            explained = NotARouterError(
+                f"The answer from {label} is no proper HTTP: {error}",
+                "llama-server does not answer so: look at what stands between, such as a proxy or tunnel.",
+            )
+        else:
+            explained = explain_path_error(self._target, error, self._proxy)
+        if call.method == "GET" or not may_have_gone_out:
             return explained
         return BrokenCallError(explained.message, explained.hint)
 
 
-def _limit(limit_s: float | None, until: float | None) -> float | None:
-    """The limit in seconds, or what is left until then, if that is less; raises TimeoutError when nothing is."""
-    if until is None:
-        return limit_s
-    left_s = until - monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the time is over")
-    return left_s if limit_s is None else min(limit_s, left_s)
-
-
-def _dial_host(place: Target | Proxy, connect_s: float | None) -> socket.socket:
-    host = place.host
-    # As bytes, an ASCII name needs no IDNA codec, whose import alone takes five milliseconds.
-    address = (host.encode() if host.isascii() else host, place.port)
-    inner = socket.create_connection(address, connect_s)  # type: ignore[arg-type]  # the stubs lack bytes
-    inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return inner
+def _earlier(until: float | None, limit_s: float | None) -> float | None:
+    """The earlier of a time and the end of a limit from now on; None when there is neither."""
+    ends = [] if until is None else [until]
+    if limit_s is not None:
+        ends.append(monotonic() + limit_s)
+    return min(ends, default=None)
