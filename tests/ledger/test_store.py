@@ -13,7 +13,7 @@ import pytest
 
 from corral.ledger import Ledger, LedgerError, note
 from corral.ledger.header import may_hold_pins
-from corral.ledger.schema import APPLICATION_ID, MIGRATIONS
+from corral.ledger.schema import APPLICATION_ID, MIGRATIONS, READABLE_SINCE
 from corral.ledger.store import Store, open_for_reading, open_for_writing
 from tests.ledger.kit import NOW, OWNER, ROUTER, entry
 
@@ -72,7 +72,7 @@ def test_every_older_schema_is_brought_up(path: str, version: int) -> None:
 
 
 def test_head_tells_whether_there_may_be_pins(path: str) -> None:
-    """That nothing was ever pinned is read from the file itself; a pin shows from its commit on, and for good."""
+    """That nothing is pinned is read from the file itself; a pin shows from its commit on, until the last has gone."""
     open_for_writing(path).close()
     assert not may_hold_pins(path)
     folder = os.path.dirname(path)
@@ -81,9 +81,45 @@ def test_head_tells_whether_there_may_be_pins(path: str) -> None:
         during = may_hold_pins(path)
     after = may_hold_pins(path)
     with Ledger.open(folder) as ledger:
+        ledger.pins.add(ROUTER, ["a", "b"], owner=OWNER, wall=1.0)
         ledger.pins.remove(ROUTER, ["a"])
+    with_one = may_hold_pins(path)
+    with Ledger.open(folder) as ledger:
+        ledger.pins.remove(ROUTER, ["b"])
 
-    assert during and after and may_hold_pins(path)
+    assert during and after and with_one and not may_hold_pins(path)
+
+
+def test_older_corral_cannot_pin_unseen(path: str) -> None:
+    """A Corral from before the head told of pins, which has the file open, fails to write one: it would not be told."""
+    old = open_for_writing(path, migrations=MIGRATIONS[:2])
+    open_for_writing(path).close()
+    with pytest.raises(LedgerError):
+        old.execute("INSERT INTO pins VALUES ('k', 'l', '\"a\"', '', '', 1)")
+    assert [] == old.read("SELECT * FROM pins")
+    old.close()
+
+
+def test_head_behind_a_symbolic_link(tmp_path: Path) -> None:
+    """Where the ledger is a symbolic link, the log that is not moved over yet lies beside what that leads to."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").mkdir()
+    open_for_writing(str(tmp_path / "real" / "ledger.db")).close()
+    link = tmp_path / "linked" / "ledger.db"
+    link.symlink_to(tmp_path / "real" / "ledger.db")
+    before = may_hold_pins(str(link))
+    with Ledger.open(str(link.parent)) as ledger:
+        ledger.pins.add(ROUTER, ["a"], owner=OWNER, wall=1.0)
+
+        assert not before and may_hold_pins(str(link))
+
+
+def test_head_of_a_file_that_was_cut(path: str) -> None:
+    """A ledger of which a part is missing is not believed."""
+    open_for_writing(path).close()
+    os.truncate(path, 4096)
+
+    assert may_hold_pins(path)
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
@@ -331,6 +367,21 @@ def test_read_only_folder(guest: Path) -> None:
     assert "CORRAL_STATE_DIR" in caught.value.hint
     with pytest.raises(LedgerError, match="cannot be written: Permission denied"):
         note(str(guest), [entry(1)])
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_older_ledger_that_cannot_be_brought_up(guest: Path, version: int) -> None:
+    """On read-only media an older ledger is read as it is, if it has all that is asked for; else it says why not."""
+    fill(str(guest / "ledger.db"), MIGRATIONS[:version])
+    (guest / "ledger.db").chmod(0o400)
+    guest.chmod(0o500)
+    if version < READABLE_SINCE:
+        with pytest.raises(LedgerError, match="read-only"):
+            Ledger.look(str(guest))
+    else:
+        with Ledger.look(str(guest)) as ledger:
+            assert ["a"] == [pin.model for pin in ledger.pins.list_pins()]
+            assert [] == ledger.holds.list_in_force(NOW) == ledger.leases.list_open() == ledger.sets.list_sets()
 
 
 def test_unreadable_file(guest: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from json import dumps
 
 from corral.ledger.rows import OF_ROUTER, read_pin
-from corral.ledger.schema import PINNED_ID
+from corral.ledger.schema import APPLICATION_ID, PINNED_ID
 from corral.ops.promises import Owner, Pin, RouterKey
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from corral.ledger.store import Store
 
+_ADD = "INSERT INTO pins (router, label, model, user, host, pinned_wall) VALUES (?, ?, ?, ?, ?, ?)"
+
 
 def list_pinned(folder: str, router: RouterKey) -> tuple[str, ...]:
     """The ids pinned on a router, with no more of the ledger imported than that takes. Raises LedgerError."""
@@ -22,7 +24,7 @@ def list_pinned(folder: str, router: RouterKey) -> tuple[str, ...]:
     from corral.ledger.place import LEDGER
 
     path = f"{folder}/{LEDGER}"
-    # Where SQLite was imported, this process may have the file open.
+    # Where SQLite was imported, this process may have the file open. Only a command with one thread comes here so.
     if "sqlite3" not in sys.modules and not may_hold_pins(path):
         return ()
     from corral.ledger.store import open_for_reading
@@ -50,11 +52,10 @@ class Pins:
             for model in models:
                 if model not in pinned:
                     values = (router.key, router.label, dumps(model), owner.user, owner.host, wall)
-                    self._store.execute("INSERT INTO pins VALUES (?, ?, ?, ?, ?, ?)", values)
+                    self._store.execute(_ADD, values)
                     pinned.add(model)
                     added.append(model)
-            if added:
-                self._store.execute(f"PRAGMA application_id = {PINNED_ID}")
+            self._tell_head()
         return added
 
     def remove(self, router: RouterKey, models: Iterable[str]) -> list[str]:
@@ -65,7 +66,13 @@ class Pins:
                 values = (dumps(model), router.key, router.label)
                 if self._store.execute(f"DELETE FROM pins WHERE model = ? AND {OF_ROUTER}", values):
                     removed.append(model)
+            self._tell_head()
         return removed
+
+    def _tell_head(self) -> None:
+        """Within the transaction that changes it: whether there is a pin (see ``ledger.header``)."""
+        has_pins = self._store.read_number("SELECT EXISTS (SELECT 1 FROM pins)")
+        self._store.execute(f"PRAGMA application_id = {PINNED_ID if has_pins else APPLICATION_ID}")
 
     def list_pins(self, router: RouterKey | None = None) -> list[Pin]:
         """The pins, oldest first; of one router, or of all. A model that is pinned twice under two names comes once."""

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x436F7272
 """Marks the file as Corral's (``PRAGMA application_id``): "Corr"."""
 PINNED_ID = 0x436F7270
-"""The same of one that may hold a pin, "Corp", so that its head tells it (``ledger.header``)."""
+"""The same of one that holds a pin, "Corp", so that its head tells it (``ledger.header``)."""
+READABLE_SINCE = 2
+"""Files of this schema and newer ones can be read as they are, where they cannot be brought up."""
 
 _FIRST = (
     """CREATE TABLE holds (
@@ -67,8 +69,12 @@ _FIRST = (
 _HOLDS_REMEMBER = ("ALTER TABLE holds ADD COLUMN unloaded TEXT NOT NULL DEFAULT '[]'",)
 """What was unloaded when a hold began, to be loaded again at its release."""
 
-_HEAD_TELLS_PINS: tuple[str, ...] = ()
-"""From then on the application id tells whether there may be a pin; ``migrate`` sets it."""
+_HEAD_TELLS_PINS = ("ALTER TABLE pins ADD COLUMN is_told INTEGER NOT NULL DEFAULT 1",)
+"""From then on the application id tells whether there may be a pin; ``migrate`` sets it.
+
+The column is for who does not know that: an older Corral that has the file open, whose next pin would not be told.
+Its statement, which names no columns, fails by this one.
+"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HOLDS_REMEMBER, _HEAD_TELLS_PINS)
 """Item N leads from version N to version N + 1; a new file has version 0."""

@@ -12,7 +12,7 @@ from errno import EACCES, EISDIR
 
 from corral.ledger import place
 from corral.ledger.errors import explain_damage, explain_os, explain_sqlite
-from corral.ledger.schema import MIGRATIONS, is_current, migrate
+from corral.ledger.schema import MIGRATIONS, READABLE_SINCE, is_current, migrate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,14 +218,26 @@ def open_nothing(path: str) -> Store:
 def _open_current(store: Store, migrations: Sequence[Sequence[str]]) -> Store | None:
     try:
         if not is_current(store, migrations):
-            if not store.read_number("PRAGMA user_version"):
+            version = store.read_number("PRAGMA user_version")
+            if not version:
                 store.close()
                 return None
-            migrate(store, migrations)
+            _bring_up(store, migrations, version)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _bring_up(store: Store, migrations: Sequence[Sequence[str]], version: int) -> None:
+    """Migrate for a reader, who can do without where nothing can be written."""
+    from corral.ledger.errors import LedgerError
+
+    try:
+        migrate(store, migrations)
+    except LedgerError as error:
+        if version < READABLE_SINCE or not error.name.startswith(_NO_ROOM):
+            raise
 
 
 def _open_immutable(path: str, busy_s: float, migrations: Sequence[Sequence[str]], first: Exception) -> Store | None:
@@ -275,7 +287,7 @@ def _choose_journal(store: Store, mounts: str) -> None:
 def _is_at_rest(path: str) -> bool:
     """Whether all that was committed stands in the file itself."""
     try:
-        return os.stat(f"{path}-wal").st_size == 0
+        return os.stat(f"{os.path.realpath(path)}-wal").st_size == 0
     except OSError:
         return True
 

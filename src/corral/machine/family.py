@@ -130,12 +130,16 @@ class FamilyFinder:
         if self._router is not None and not is_living(self._proc, self._router):
             self._router, self._kin = None, {}
             self._search_at = 0.0
-        looked_at = [kin for kin in self._kin.values() if not only or kin.alias in only]
-        for kin in looked_at:
-            if not is_living(self._proc, kin.process):
-                del self._kin[kin.process.pid]
+        # Made anew, because other threads may be looking too.
+        self._kin = {
+            pid: kin
+            for pid, kin in [*self._kin.items()]
+            if (only and kin.alias not in only) or is_living(self._proc, kin.process)
+        }
 
     def _add_children(self, router: int) -> None:
+        # Of the dead a new child may have the number.
+        self._forget_the_dead(())
         pids = list_children(self._proc, router)
         for pid in list_pids(self._proc) if pids is None else pids:
             if pid not in self._kin and (kin := read_kin(self._proc, pid)) is not None and kin.parent == router:
