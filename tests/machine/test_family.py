@@ -222,6 +222,22 @@ def test_child_that_ended_is_forgotten(tree: Tree) -> None:
     assert ["stays"] == [child.model for child in meter.measure(models, memory=False).children]
 
 
+def test_number_of_a_dead_sibling(tree: Tree) -> None:
+    """A look at one model alone finds its new child, also where that has the number of another's that has ended."""
+    tree.add_router()
+    tree.add_child(501, "gone", 41001)
+    tree.add_child(502, "a", 41002)
+    meter = machine(tree)
+    meter.measure([listed("gone", 41001), listed("a", 41002)], memory=False)
+    for pid in (501, 502):
+        tree.remove(f"proc/{pid}")
+    environ = {"LLAMA_SERVER_ROUTER_PORT": "8080"}
+    tree.add_process(501, parent=500, args=build_args("a", 41009), environ=environ, files={}, started=999_999)
+    found = meter.measure([listed("gone", 41001, "unloaded"), listed("a", 41009)], memory=False, only=("a",))
+
+    assert [("a", 501)] == [(child.model, child.process.pid) for child in found.children]
+
+
 def test_restarted_router_is_found_again(tree: Tree) -> None:
     """When the router is another process, its children are found anew."""
     tree.add_router(500)
