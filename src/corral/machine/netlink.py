@@ -30,7 +30,8 @@ _REQUEST_DUMP = 0x301
 _TCP = 6
 _NEW_SYN_RECEIVED = 12
 """What the kernel calls a connection that it has received and not yet answered."""
-_BUFFER = 1 << 17
+_BUFFER = 1 << 15
+"""The kernel makes no longer message; a larger buffer would be mapped and unmapped for each."""
 _ATTRIBUTE, _FILTER = Struct("=HH"), 1
 _STEP = Struct("=BBH")
 """``inet_diag_bc_op``: a code, how far to go if so, how far if not."""

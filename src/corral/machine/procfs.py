@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _CHUNK = 1 << 16
+_LINE = 1 << 12
 _ENDED = (b"Z", b"X", b"x")
 _USUAL_TICKS = 100
 
@@ -74,8 +75,22 @@ def list_pids(proc: str) -> list[int]:
 
 def read_stat(proc: str, pid: int) -> Stat | None:
     """Who a process is; None when there is none with this number."""
-    data = read_file(f"{proc}/{pid}/stat")
+    data = _read_line(f"{proc}/{pid}/stat")
     return None if data is None else parse_stat(pid, data)
+
+
+def _read_line(path: str) -> bytes | None:
+    """A file that the kernel gives whole at the first reading, because it is one line."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        return os.read(handle, _LINE)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def parse_stat(pid: int, data: bytes) -> Stat | None:

@@ -92,7 +92,7 @@ class Drain:
 
     def know(self, measurement: Measurement, now: float) -> None:
         """The machine as it was before anything began: what models hold, but too old to say that one is idle."""
-        self._measured_at = now
+        self._measured_at = self._looked_at_all = now
         self._is_blind = bool(measurement.reason)
         for child in measurement.children:
             self._children[child.model] = child
@@ -204,9 +204,15 @@ class Drain:
             self._looked_at_all, self._only = now, ()
         else:
             # One look serves one request: those asked last, and who comes next.
-            idle = [name for name, work in seen.items() if work.in_flight == 0 and work.missing_since is None]
+            idle = [name for name, work in seen.items() if self._was_idle(name, work)]
             self._only = (*self._after, *idle[:1])
         return [Measure(models, memory, only=self._only)]
+
+    def _was_idle(self, model_id: str, work: Work) -> bool:
+        """Whether nothing was in flight when it was looked at last, if only to measure its memory."""
+        child = self._children.get(model_id)
+        in_flight = work.in_flight if work.source is not None or child is None else child.in_flight
+        return in_flight == 0 and work.missing_since is None
 
     def sent(self, target: UnloadTarget) -> None:
         """Its request is about to go out."""

@@ -277,9 +277,10 @@ class Unload:
         ):
             self._pace.hurry()
         looks = self._drain.next(self._find_ready(), self._listing, now, may_measure=may_measure)
-        if self._wait and may_measure and not any(isinstance(effect, Measure) for effect in looks):
+        if self._wait and may_measure and not _has_measure(looks):
             looks += self._look_for_proof(bool(open_targets), now)
-        said = [] if sent else [Say(self._describe(open_targets, gone, now))]
+        # What a look is about to show is told after it.
+        said = [] if sent or _has_measure(looks) else [Say(self._describe(open_targets, gone, now))]
         return self._arrange([*sent, *looks, *said, *self._pace.next(now, self._deadline)])
 
     def _look_for_proof(self, has_open: bool, now: float) -> list[Effect]:
@@ -378,6 +379,10 @@ class Unload:
             freed_bytes=self._proof.freed_bytes(model_id),
             not_free=self._proof.explain(model_id) if self._proof.is_refuted(model_id) else "",
         )
+
+
+def _has_measure(effects: list[Effect]) -> bool:
+    return any(isinstance(effect, Measure) for effect in effects)
 
 
 def _imagine(model_id: str, status: str, port: int | None) -> Model:
