@@ -28,6 +28,7 @@ from corral.client.settings import (
     build_headers,
     build_tls,
     check_key,
+    explain_too_large,
 )
 from corral.client.target import DEFAULT_URL, Target, parse_url
 from corral.ops import (
@@ -350,10 +351,7 @@ class AsyncRouter:
             size += len(piece)
             pieces.append(piece)
             if size > MAX_BODY_BYTES:
-                raise NotARouterError(
-                    f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
-                    "Check the URL: something other than llama-server seems to answer.",
-                )
+                raise explain_too_large()
         return b"".join(pieces)
 
     def _explain(self, call: Call, error: Exception) -> UnreachableError | NotARouterError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.client.proxy import read_proxy
 from corral.client.target import Target
-from corral.wire import BadArgumentError, Record, escape_controls
+from corral.wire import BadArgumentError, NotARouterError, Record, escape_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ class Timeouts(Record):
     """The longest silence within a reply."""
     total_s: float | None = 60.0
     """From the request to the last byte of the reply. Event streams have no total."""
+
+
+def explain_too_large() -> NotARouterError:
+    """The error for a reply above MAX_BODY_BYTES."""
+    return NotARouterError(
+        f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
+        "Check the URL: something other than llama-server seems to answer.",
+    )
 
 
 def build_headers(target: Target, key: str | None) -> dict[str, str]:

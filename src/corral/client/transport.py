@@ -17,7 +17,7 @@ from corral.client.deadline import DeadlineSocket
 from corral.client.http1 import BadReplyError, NotHttpError, Response, build_request
 from corral.client.path_errors import explain_path_error, explain_proxy_error
 from corral.client.proxy import Proxy, read_proxy
-from corral.client.settings import IDLE_LIMIT_S, MAX_BODY_BYTES, Timeouts, build_headers, build_tls
+from corral.client.settings import IDLE_LIMIT_S, MAX_BODY_BYTES, Timeouts, build_headers, build_tls, explain_too_large
 from corral.client.target import Target, encode_host, encode_path
 from corral.wire import BadArgumentError, BrokenCallError, Call, NotARouterError, Reply, UnreachableError
 
@@ -199,10 +199,7 @@ class Transport:
                 size += len(piece)
                 pieces.append(piece)
                 if size > MAX_BODY_BYTES:
-                    raise NotARouterError(
-                        f"The answer is larger than {MAX_BODY_BYTES >> 20} MiB; a router's is not.",
-                        "Check the URL: something other than llama-server seems to answer.",
-                    )
+                    raise explain_too_large()
         except (OSError, ValueError) as error:
             raise self._broken(call, error, may_have_gone_out=True) from None
         return b"".join(pieces)

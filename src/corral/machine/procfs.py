@@ -31,13 +31,18 @@ class Stat(Record):
     """Only the entry is left: no memory and no connection."""
 
 
-def read_file(path: str) -> bytes | None:
-    """A whole file; None when it is not there or may not be read."""
+def read_file(path: str, *, is_line: bool = False) -> bytes | None:
+    """A whole file; None when it is not there or may not be read.
+
+    With ``is_line`` it is one line, which the kernel gives whole at the first reading.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
     try:
+        if is_line:
+            return os.read(handle, _LINE)
         chunks = []
         while chunk := os.read(handle, _CHUNK):
             chunks.append(chunk)
@@ -75,22 +80,8 @@ def list_pids(proc: str) -> list[int]:
 
 def read_stat(proc: str, pid: int) -> Stat | None:
     """Who a process is; None when there is none with this number."""
-    data = _read_line(f"{proc}/{pid}/stat")
+    data = read_file(f"{proc}/{pid}/stat", is_line=True)
     return None if data is None else parse_stat(pid, data)
-
-
-def _read_line(path: str) -> bytes | None:
-    """A file that the kernel gives whole at the first reading, because it is one line."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        return os.read(handle, _LINE)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
 
 
 def parse_stat(pid: int, data: bytes) -> Stat | None:
