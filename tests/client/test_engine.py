@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from queue import SimpleQueue
 from threading import Thread
 
@@ -67,6 +69,34 @@ def test_interrupted_before_the_first_byte() -> None:
         whole.close()
 
         assert [False, True] == sent and [] == sim.requests("POST")
+
+
+_WITHOUT_THREADS = """
+import os, resource, sys, urllib.parse
+from corral.client import Router
+from corral.wire import BadArgumentError
+router = Router(sys.argv[1])
+router.list_models()
+if os.getuid() == 0:
+    # The limit does not hold for root; who then comes may not be able to import from here, so all is imported above.
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+print(router.unload_all().ok)
+try:
+    next(router.follow())
+except BadArgumentError as error:
+    print(error.message)
+"""
+
+
+def test_no_thread_for_the_event_stream() -> None:
+    """Where the system allows no further thread, models are unloaded without the stream; who wants that is told why."""
+    with simulate(models=(ModelSpec("a", status="loaded"),)) as sim:
+        command = [sys.executable, "-c", _WITHOUT_THREADS, sim.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    said = done.stdout.splitlines()
+    assert (["True"], "") == (said[:1], done.stderr) and "no further thread" in said[1]
 
 
 def test_interrupted_in_a_word() -> None:

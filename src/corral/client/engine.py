@@ -150,7 +150,11 @@ class Engine:
             return
         if effect.apart:
             self._effects.popleft()
-            Thread(target=self._send_apart, args=(effect.tag, effect.call), daemon=True).start()
+            try:
+                Thread(target=self._send_apart, args=(effect.tag, effect.call), daemon=True).start()
+            except RuntimeError:
+                # A limit on threads: such calls come last, so that this one may hold up the rest.
+                self._send_apart(effect.tag, effect.call)
             return
         # In this order, and the effect stays where it is: wherever Ctrl-C comes, it is known whether anything went out.
         self._writes_before, self._under_way = self._router.writes, effect

@@ -7,7 +7,7 @@ from threading import Thread
 from time import monotonic
 
 from corral.ops import Heard, StreamLost, StreamOpened
-from corral.wire import CorralError, RefusedError, SseDecoder, follow_events, read_event
+from corral.wire import BadArgumentError, CorralError, RefusedError, SseDecoder, follow_events, read_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ FIRST_PAUSE_S = 0.25
 LAST_PAUSE_S = 5.0
 
 
+_NO_THREAD = BadArgumentError(
+    "The system allows this user no further thread, which the router's event stream needs.",
+    "Raise the limit (ulimit -u, or TasksMax= of a systemd unit), or end other programs of this user.",
+)
+
+
 class EventThread:
     """Puts StreamOpened, Heard and StreamLost into ``put``; the first is always one of the outer two."""
 
@@ -34,7 +40,11 @@ class EventThread:
 
     def start(self) -> None:
         """Open the stream; returns at once."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # The stream is a hint; whoever needs it learns why there is none.
+            self._put(StreamLost(_NO_THREAD))
 
     def close(self) -> None:
         """End the stream and the thread."""

@@ -24,7 +24,7 @@ from corral.ops import (
     WaitFor,
     WaitReport,
 )
-from corral.wire import AuthError, Call, Event, Listing, Model, RefusedError, Reply, list_models
+from corral.wire import AuthError, BadArgumentError, Call, Event, Listing, Model, RefusedError, Reply, list_models
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Router:
 
         ``on_state`` hears when the stream opens and breaks: what was said in between is lost, so look at the
         list then. ``deadline`` is on ``time.monotonic``'s clock; None is never. Raises RefusedError where this
-        build has no event stream, or not for us.
+        build has no event stream, or not for us, and BadArgumentError where the system allows no thread for it.
         """
         self.list_models()
         inbox: SimpleQueue[StreamOpened | Heard | StreamLost] = SimpleQueue()
@@ -220,7 +220,7 @@ class Router:
                 if isinstance(item, Heard):
                     yield item.event
                     continue
-                if isinstance(item, StreamLost) and isinstance(item.error, RefusedError):
+                if isinstance(item, StreamLost) and isinstance(item.error, RefusedError | BadArgumentError):
                     raise item.error
                 if on_state is not None:
                     on_state(item)
